@@ -1,0 +1,48 @@
+"""Every choice of the method in one dataclass, with named presets.
+
+The names of the rules are those of the published code (and of the golden files), so that an ablation reads like the paper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """How attention becomes class maps and class maps become labels.
+
+    Args:
+        heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`.
+        layers: rule that weighs the layers, a key of :data:`goca.aggregation.layers.LAYER_RULES`.
+        rescale: rule that makes the maps of different words comparable, a key of :data:`goca.rescale.RESCALE_RULES`.
+        refine_order: how often the self-attention is applied to the maps; ``None`` takes the model's own, 0 switches it off.
+        background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`; ``None`` where every pixel
+            belongs to a class.
+        threshold: the parameter of that rule.
+        layer_set: ``"all"`` layers of the model's spec, or the hand-picked ones of its ``"manual"`` baseline.
+        timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).
+        flip: average with the horizontally flipped image.
+    """
+
+    heads: str = "dot-product w/o clamp"
+    layers: str = "dot-product similarity"
+    rescale: str = "sum-1 rescaling + per-token renorm+"
+    refine_order: int | None = None
+    background: str | None = None
+    threshold: float = 0.0
+    layer_set: str = "all"
+    timesteps: int = 1
+    flip: bool = False
+
+
+PRESETS: dict[str, Method] = {
+    "paper": Method(),
+    "plus": Method(
+        heads="l2-norm",
+        rescale="sum-1 rescaling + per-token renorm+ x raw + renorm",
+        flip=True,
+    ),
+    "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm"),
+    "manual": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="manual"),
+}
