@@ -1,0 +1,38 @@
+"""Training-free semantic segmentation with pre-trained text-to-image diffusion models.
+
+The names below are imported when they are first used, so that ``import goca`` and ``goca --help`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goca.images import ImageError
+    from goca.method import PRESETS, Method
+    from goca.models import list_models
+    from goca.result import Segmentation
+    from goca.segmenter import Segmenter
+
+__version__ = "0.1.0"
+__all__ = ["PRESETS", "ImageError", "Method", "Segmentation", "Segmenter", "list_models"]
+
+_HOMES = {
+    "PRESETS": "goca.method",
+    "ImageError": "goca.images",
+    "Method": "goca.method",
+    "Segmentation": "goca.result",
+    "Segmenter": "goca.segmenter",
+    "list_models": "goca.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'goca' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

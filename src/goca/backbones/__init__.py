@@ -1,0 +1,10 @@
+"""One file per way text meets image; every backbone hands out the same records."""
+
+from goca.backbones.base import Backbone, Conditioning
+from goca.backbones.dit import DiTBackbone
+from goca.backbones.recorder import AttentionCall, Recorder
+from goca.backbones.unet import UNetBackbone
+
+BACKBONES: dict[str, type[Backbone]] = {"unet": UNetBackbone, "dit": DiTBackbone}
+
+__all__ = ["BACKBONES", "AttentionCall", "Backbone", "Conditioning", "DiTBackbone", "Recorder", "UNetBackbone"]

@@ -1,0 +1,80 @@
+"""Diffusion transformers with cross-attention to T5: PixArt-alpha and PixArt-Sigma."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from goca.backbones.base import Backbone, Conditioning
+from goca.types import Grid
+
+TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
+
+
+class DiTBackbone(Backbone):
+    """Layers are named like ``transformer_blocks.13``; all have the grid of the patches."""
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return getattr(self.pipeline.transformer, "_orig_mod", self.pipeline.transformer)
+
+    @staticmethod
+    def find_layers(denoiser: nn.Module) -> tuple[str, ...]:
+        return tuple(f"transformer_blocks.{index}" for index in range(len(denoiser.transformer_blocks)))
+
+    @property
+    def max_tokens(self) -> int:
+        return min(TEXT_LENGTHS[type(self.pipeline).__name__], self.tokenizer.model_max_length)
+
+    @property
+    def size_multiple(self) -> int:
+        return self.vae_factor * self.denoiser.config.patch_size
+
+    @torch.no_grad()
+    def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
+        embeddings, mask, _, _ = self.pipeline.encode_prompt(
+            list(texts),
+            do_classifier_free_guidance=False,
+            device=self.device,
+            clean_caption=False,
+            max_sequence_length=self.max_tokens,
+        )
+        return Conditioning(embeddings, mask)
+
+    @torch.no_grad()
+    def denoise(
+        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+    ) -> Float[Tensor, "batch channels height width"]:
+        prediction = self.denoiser(
+            latents,
+            encoder_hidden_states=conditioning.embeddings,
+            encoder_attention_mask=conditioning.mask,
+            timestep=torch.full((len(latents),), timestep, device=latents.device),
+            added_cond_kwargs=self._micro_conditions(latents),
+            return_dict=False,
+        )[0]
+        return prediction[:, : latents.shape[1]]  # models that also learn the variance put it behind
+
+    def watch_grids(self, grids: dict[str, Grid], layers: Collection[str]) -> list[torch.utils.hooks.RemovableHandle]:
+        patch = self.denoiser.config.patch_size
+
+        def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            height, width = inputs[0].shape[-2:]
+            grids.update(dict.fromkeys(layers, (height // patch, width // patch)))
+
+        return [self.denoiser.pos_embed.register_forward_pre_hook(note)]
+
+    def _micro_conditions(self, latents: Float[Tensor, "batch channels height width"]) -> dict[str, Tensor | None]:
+        """Resolution in pixels and aspect ratio, for the PixArt-alpha models of 1024 pixels; ``None`` for all others."""
+        if not self.denoiser.use_additional_conditions:
+            return {"resolution": None, "aspect_ratio": None}
+        batch, _, height, width = latents.shape
+        resolution = torch.tensor([height * self.vae_factor, width * self.vae_factor])
+        ratio = torch.tensor([height / width])
+        return {
+            "resolution": resolution.expand(batch, 2).to(latents),
+            "aspect_ratio": ratio.expand(batch, 1).to(latents),
+        }

@@ -1,0 +1,159 @@
+"""Seeing every attention call of a model without changing the model.
+
+A torch function mode intercepts ``F.scaled_dot_product_attention`` and forward hooks tell which attention module is running. The
+stock kernel still computes the output, so a recorded forward returns what an unrecorded one returns, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_processor import (
+    Attention,
+    AttnProcessor,
+    AttnProcessor2_0,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+)
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+UNFUSED_PROCESSORS = (AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What one attention kernel was given: softmax(scale * q k^T + mask) v is its output.
+
+    ``scale`` is ``None`` for the kernel's default 1 / sqrt(dim).
+    """
+
+    name: str
+    query: Float[Tensor, "batch heads pixels dim"]
+    key: Float[Tensor, "batch heads tokens dim"]
+    value: Float[Tensor, "batch heads tokens value_dim"]
+    mask: Float[Tensor, "..."] | Bool[Tensor, "..."] | None
+    scale: float | None
+
+
+class Recorder(TorchFunctionMode):
+    """Context manager that hands every attention call inside ``modules`` to ``on_call``.
+
+    Args:
+        modules: attention modules by the name they are reported under.
+        on_call: receives one :class:`AttentionCall` before its kernel runs; its result is ignored. Attention that ``on_call``
+            itself computes is not recorded.
+
+    Modules that use another attention backend run on torch's own inside the context, and compiled modules run uncompiled. On
+    leaving, also after an exception, hooks are gone and backends are back.
+
+    Raises:
+        RuntimeError: on leaving without an exception, when a module's attention was never seen; names the modules.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], on_call: Callable[[AttentionCall], object]) -> None:
+        super().__init__()
+        self.modules = dict(modules)
+        self.on_call = on_call
+        self._running: list[str] = []
+        self._seen: set[str] = set()
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Recorder:
+        self._running.clear()
+        self._seen.clear()
+        with ExitStack() as stack:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            for name, module in self.modules.items():
+                stack.enter_context(native_attention(module))
+                stack.enter_context(self._announce(name, module))
+            super().__enter__()
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self._cleanup.close()
+        missing = [name for name in self.modules if name not in self._seen]
+        if error is None and missing:
+            raise RuntimeError(
+                f"No attention call was seen in {', '.join(missing)}; give these layers an attention processor that calls "
+                "torch.nn.functional.scaled_dot_product_attention (pipeline.<model>.set_default_attn_processor())."
+            )
+
+    @contextmanager
+    def _announce(self, name: str, module: nn.Module) -> Iterator[None]:
+        def push(_module: nn.Module, _inputs: object) -> None:
+            self._running.append(name)
+
+        def pop(_module: nn.Module, _inputs: object, _output: object) -> None:
+            if self._running and self._running[-1] == name:
+                self._running.pop()
+
+        handles = (module.register_forward_pre_hook(push), module.register_forward_hook(pop, always_call=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention and self._running:
+            name = self._running[-1]
+            self._seen.add(name)
+            self.on_call(_read_call(name, *args, **kwargs))
+        return func(*args, **kwargs)
+
+
+def _read_call(
+    name: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> AttentionCall:
+    """Name the arguments of ``F.scaled_dot_product_attention``; refuse the kinds that the closed forms do not cover."""
+    if dropout_p or is_causal or enable_gqa:
+        raise RuntimeError(
+            f"The attention of {name} uses dropout, a causal mask or grouped heads, which cannot be recorded; "
+            "call eval() on the model or leave this layer out."
+        )
+    return AttentionCall(name, query, key, value, attn_mask, scale)
+
+
+@contextmanager
+def native_attention(module: nn.Module) -> Iterator[None]:
+    """Run one diffusers attention module on torch's own fused kernel inside the context, then as it was before."""
+    processor = getattr(module, "processor", None)
+    if isinstance(module, Attention) and isinstance(processor, UNFUSED_PROCESSORS):
+        module.processor = AttnProcessor2_0()
+        try:
+            yield
+        finally:
+            module.processor = processor
+    elif hasattr(processor, "_attention_backend"):
+        backend = processor._attention_backend
+        processor._attention_backend = AttentionBackendName.NATIVE
+        try:
+            yield
+        finally:
+            processor._attention_backend = backend
+    else:
+        yield

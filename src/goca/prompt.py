@@ -1,0 +1,172 @@
+"""Classes or a caption become a text, together with which of its tokens mean what.
+
+Words are found in the text by their boundaries and mapped to tokens through the tokenizer's own offsets, so that "car" never lands
+on "carpet" and every token of "fire engine" counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from goca.types import Concept, Prompt
+
+STOP_WORDS = frozenset({"a", "an", "the", "and"})
+PUNCTUATION = frozenset(",.-")
+Span = tuple[int, int]
+
+
+def build_prompt(
+    classes: Sequence[str],
+    tokenizer: Any,
+    *,
+    caption: str | None = None,
+    background: Sequence[str] = (),
+    vocabulary: Iterable[str] | None = None,
+    max_length: int,
+) -> Prompt:
+    """Write the text for some classes, or find them in a caption, and align both with the tokens.
+
+    Args:
+        classes: one string per class, synonyms separated by ``|``; the first is its name.
+        tokenizer: a fast tokenizer (it must report offsets).
+        caption: text that mentions every class; by default the classes' names and the background phrases, joined by commas.
+            Background phrases that it does not mention are appended.
+        background: phrases that stand for everything else, written like classes.
+        vocabulary: phrases an embedded model knows; ``None`` for a model that knows any word.
+        max_length: longest text of the model in tokens, special ones included.
+
+    Returns:
+        the prompt; its text is in lower case, its token positions count special tokens too.
+
+    Raises:
+        ValueError: no classes; a blank or repeated one; one that the caption does not mention or that lies beyond
+            ``max_length``; a word outside ``vocabulary``; a tokenizer without offsets.
+    """
+    if not classes:
+        raise ValueError("No classes were given; name at least one thing to look for.")
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not report offsets; load the model's fast tokenizer (transformers >= 5 does)."
+        )
+    named = [_split_synonyms(entry, "class") for entry in classes]
+    extra = [_split_synonyms(entry, "background phrase") for entry in background]
+    _check_unique([word for _, words in (*named, *extra) for word in words])
+    text = _write_text(named, extra, caption)
+    if vocabulary is not None:
+        _check_vocabulary(text, vocabulary)
+
+    offsets, limit = _encode(text, tokenizer, max_length)
+    spans = find_words(text, [word for _, words in (*named, *extra) for word in words])
+
+    def locate(name: str, words: tuple[str, ...]) -> Concept:
+        found = sorted(span for word in words for span in spans[word])
+        if not found:
+            raise ValueError(f"The caption does not mention {name!r}; add the word to the caption or leave the class out.")
+        places = [tokens for span in found if (tokens := _tokens_in(span, offsets)) and tokens[-1] < limit]
+        if not places:
+            raise ValueError(
+                f"The class {name!r} lies beyond the text encoder's limit of {max_length} tokens; "
+                "name fewer classes or shorten the caption."
+            )
+        return Concept(name, words, tuple(sorted({token for tokens in places for token in tokens})))
+
+    concepts = tuple(locate(*entry) for entry in named)
+    rest = tuple(locate(*entry) for entry in extra)
+    claimed = {token for concept in (*concepts, *rest) for token in concept.tokens}
+    meaningful = {
+        position for position, span in offsets.items() if position < limit and not _is_filler(text, span)
+    }
+    return Prompt(text, concepts, rest, tuple(sorted(claimed | meaningful)))
+
+
+def find_words(text: str, phrases: Iterable[str]) -> dict[str, list[Span]]:
+    """Where each phrase stands in ``text`` as whole words, as (start, end) pairs of characters.
+
+    Longer phrases claim their place first, so "tree" does not match inside "palm tree" where both are looked for. A part of a
+    hyphenated word is no word.
+    """
+    claimed: list[Span] = []
+    spans: dict[str, list[Span]] = {}
+    for phrase in sorted(phrases, key=len, reverse=True):
+        pattern = rf"(?<!\w)(?<!\w-){re.escape(phrase)}(?!\w)(?!-\w)"
+        free = [
+            match.span()
+            for match in re.finditer(pattern, text)
+            if all(match.end() <= start or end <= match.start() for start, end in claimed)
+        ]
+        spans[phrase] = free
+        claimed += free
+    return spans
+
+
+def _normalise(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _split_synonyms(entry: str, kind: str) -> tuple[str, tuple[str, ...]]:
+    parts = [" ".join(part.split()) for part in entry.split("|")]
+    if not all(parts):
+        raise ValueError(f"A {kind} is blank in {entry!r}; write each one as a word or as synonyms 'person|man'.")
+    return parts[0], tuple(_normalise(part) for part in parts)
+
+
+def _check_unique(words: Sequence[str]) -> None:
+    repeated = sorted({word for word in words if words.count(word) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(map(repr, repeated))} is named more than once; every word can stand for one class only.")
+
+
+def _write_text(
+    named: Sequence[tuple[str, tuple[str, ...]]],
+    extra: Sequence[tuple[str, tuple[str, ...]]],
+    caption: str | None,
+) -> str:
+    if caption is None:
+        return ", ".join(words[0] for _, words in (*named, *extra))
+    text = _normalise(caption)
+    spans = find_words(text, [word for _, words in (*named, *extra) for word in words])
+    missing = [words[0] for _, words in extra if not any(spans[word] for word in words)]
+    return ", ".join([text.rstrip(" .,"), *missing]) if missing else text
+
+
+def _check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:
+    known = list(dict.fromkeys(vocabulary))
+    words = {word for phrase in known for word in phrase.lower().split()}
+    unknown = [word for word in dict.fromkeys(re.findall(r"\w+", text)) if word not in words]
+    if unknown:
+        raise ValueError(
+            f"This small model has never seen the word {', '.join(map(repr, unknown))}; it knows {', '.join(known)} "
+            "(use a big model for photographs, e.g. --model sd15)."
+        )
+
+
+def _encode(text: str, tokenizer: Any, max_length: int) -> tuple[dict[int, Span], int]:
+    """Characters of every token that is not special, and the first position that truncation would take away."""
+    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    special = encoding["special_tokens_mask"]
+    trailing = next((count for count, flag in enumerate(reversed(special)) if not flag), len(special))
+    offsets = {
+        position: (start, end)
+        for position, ((start, end), flag) in enumerate(zip(encoding["offset_mapping"], special, strict=True))
+        if not flag
+    }
+    return offsets, max_length - trailing
+
+
+def _tokens_in(span: Span, offsets: dict[int, Span]) -> list[int]:
+    return [position for position, (start, end) in offsets.items() if start < span[1] and span[0] < end]
+
+
+def _is_filler(text: str, span: Span) -> bool:
+    """Whether a token is punctuation or (part of) an article or "and"."""
+    piece = text[slice(*span)].strip()
+    if all(letter in PUNCTUATION for letter in piece):
+        return True
+    start, end = span[0] + text[slice(*span)].index(piece), span[0] + len(text[slice(*span)].rstrip())
+    while start > 0 and re.match(r"\w", text[start - 1]):
+        start -= 1
+    while end < len(text) and re.match(r"\w", text[end]):
+        end += 1
+    return text[start:end] in STOP_WORDS

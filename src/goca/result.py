@@ -1,0 +1,132 @@
+"""What a segmentation gives back: labels, scores, pictures and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from PIL import Image
+
+from goca import render
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The segmentation of one image of height x width pixels.
+
+    Attributes:
+        image: the RGB image, upright, at its own size.
+        classes: names; ``background`` is the last one where there is a background.
+        labels: (height, width) indices into ``classes``.
+        maps: (classes, rows, columns) float32 scores in [0, 1] on the model's output grid.
+        notes: sentences that the user should read, such as a warning that the model does not know this kind of image.
+    """
+
+    image: Image.Image
+    classes: tuple[str, ...]
+    labels: Integer[np.ndarray, "height width"]
+    maps: Float[np.ndarray, "classes rows columns"]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (self.image.height, self.image.width):
+            raise ValueError(f"labels of shape {self.labels.shape} do not fit an image of {self.image.height} x {self.image.width}")
+        if len(self.maps) != len(self.classes):
+            raise ValueError(f"{len(self.maps)} maps do not fit {len(self.classes)} classes")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()} do not fit {len(self.classes)} classes")
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, "classes height width"]:
+        """The maps in [0, 1] at the image's size (bilinear), computed when first asked for."""
+        return np.stack([self._score(index) for index in range(len(self.classes))])
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Share of the image's pixels that each class has; the shares sum to 1."""
+        shares = render.area_shares(self.labels, len(self.classes))
+        return {name: float(share) for name, share in zip(self.classes, shares, strict=True)}
+
+    def overlay(self, opacity: float = 0.6) -> Image.Image:
+        """The image under its classes' colours, above a legend; small images are enlarged by a whole number."""
+        return render.overlay(self.image, self.labels, self.classes, opacity)
+
+    def heat_map(self, name: str) -> Image.Image:
+        """The scores of one class over the grey image, from dark blue (0) to light yellow (1).
+
+        Raises:
+            ValueError: no such class.
+        """
+        if name not in self.classes:
+            raise ValueError(f"no class {name!r} in this result; it has {', '.join(self.classes)}")
+        return render.heat_map(self.image, self._score(self.classes.index(name)))
+
+    def label_image(self) -> Image.Image:
+        """A palette picture of the image's size whose pixel values are the labels."""
+        return render.indexed_image(self.labels, render.class_colours(self.classes))
+
+    def to_dict(self) -> dict[str, object]:
+        """Size, notes and per class its name, index, colour, share of the area, pixel count and COCO run lengths."""
+        entries = []
+        for index, (name, colour) in enumerate(zip(self.classes, render.class_colours(self.classes), strict=True)):
+            mask = self.labels == index
+            entry = {"name": name, "index": index, "colour": list(colour), "area": float(mask.mean()), "pixels": int(mask.sum())}
+            entries.append({**entry, "rle": render.run_lengths(mask)})
+        size = {"width": self.image.width, "height": self.image.height}
+        return {"image": size, "classes": entries, "notes": list(self.notes)}
+
+    def save(self, folder: str | Path, stem: str = "image") -> dict[str, Path]:
+        """Write the labels, the overlay, a heat map per class and the JSON file; either all of them or none.
+
+        Files: ``<stem>_labels.png``, ``<stem>_overlay.png``, ``<stem>_heat_<class>.png``, ``<stem>.json``.
+
+        Returns:
+            the paths under ``"labels"``, ``"overlay"``, ``"heat <class>"`` and ``"json"``.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        pictures = {"labels": (f"{stem}_labels.png", self.label_image()), "overlay": (f"{stem}_overlay.png", self.overlay())}
+        for name, slug in zip(self.classes, file_names(self.classes), strict=True):
+            pictures[f"heat {name}"] = (f"{stem}_heat_{slug}.png", self.heat_map(name))
+        description = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".goca-", dir=folder) as scratch:
+                for file, picture in pictures.values():
+                    picture.save(Path(scratch, file))
+                Path(scratch, f"{stem}.json").write_text(description + "\n", encoding="utf-8")
+                for file in sorted(os.listdir(scratch)):
+                    os.replace(Path(scratch, file), folder / file)
+        except OSError as error:
+            raise OSError(f"cannot write to the folder {folder} ({error.strerror or error}); choose another one") from error
+        return {**{key: folder / file for key, (file, _) in pictures.items()}, "json": folder / f"{stem}.json"}
+
+    def _score(self, index: int) -> Float[np.ndarray, "height width"]:
+        grid = torch.from_numpy(np.ascontiguousarray(self.maps[index], dtype=np.float32))[None, None]
+        size = (self.image.height, self.image.width)
+        return torch.nn.functional.interpolate(grid, size, mode="bilinear").clamp(0, 1)[0, 0].numpy()
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Lower-case file name parts of class names or paths' stems, all different: letters, digits, ``-`` and ``_``."""
+    taken: set[str] = set()
+    slugs = []
+    for name in names:
+        base = re.sub(r"[^\w]+", "-", name.lower()).strip("-")[:60] or "class"
+        slug, number = base, 2
+        while slug in taken:
+            slug, number = f"{base}-{number}", number + 1
+        taken.add(slug)
+        slugs.append(slug)
+    return slugs

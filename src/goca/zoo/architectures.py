@@ -1,0 +1,182 @@
+"""The embedded models' parts, built from stock diffusers and transformers classes with small configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+
+from goca.datasets.scenes import CLASS_NAMES
+
+TEXT_LENGTH = 32
+TEXT_WIDTH = 128
+LATENT_CHANNELS = 4
+LATENT_SIDE = 32
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "sample",
+}
+VOCABULARY: tuple[str, ...] = (*dict.fromkeys(word for name in CLASS_NAMES for word in name.split()), "a", "and")
+
+
+def build_vae() -> AutoencoderKL:
+    """A variational autoencoder with stride 4: 128 x 128 x 3 -> 32 x 32 x 4."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=128,
+    )
+
+
+def build_dit() -> PixArtTransformer2DModel:
+    """8 blocks of width 192 over 16 x 16 patches."""
+    model = PixArtTransformer2DModel(
+        num_attention_heads=6,
+        attention_head_dim=32,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_layers=8,
+        cross_attention_dim=192,
+        caption_channels=TEXT_WIDTH,
+        sample_size=LATENT_SIDE,
+        patch_size=2,
+        use_additional_conditions=False,
+    )
+    _zero(model.proj_out, *(block.attn2.to_out[0] for block in model.transformer_blocks))
+    return model
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Three resolutions, 32 x 32 to 8 x 8, with cross-attention on all of them on the way up."""
+    model = UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=(2, 4, 6),
+        cross_attention_dim=TEXT_WIDTH,
+        norm_num_groups=16,
+        use_linear_projection=True,
+    )
+    _zero(model.conv_out)
+    return model
+
+
+def _zero(*modules: nn.Module) -> None:
+    for module in modules:
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)
+
+
+def build_t5(tokenizer: T5Tokenizer) -> T5EncoderModel:
+    """A two-layer T5 encoder."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=TEXT_WIDTH,
+            d_kv=32,
+            d_ff=256,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.0,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A two-layer causal CLIP text encoder."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_t5_tokenizer(words: Sequence[str] = VOCABULARY) -> T5Tokenizer:
+    """A SentencePiece-style unigram tokenizer that knows whole words and the comma."""
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", ",", *(f"\u2581{word}" for word in words)]
+    scores = [0.0, 0.0, 0.0, -2.0, -2.0] + [-3.0] * len(words)
+    return T5Tokenizer(vocab=list(zip(pieces, scores, strict=True)), extra_ids=0, model_max_length=TEXT_LENGTH)
+
+
+def build_clip_tokenizer(words: Sequence[str] = VOCABULARY) -> CLIPTokenizer:
+    """A byte-pair tokenizer whose merges spell out the known words from left to right; other words fall apart into letters."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz,"]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        left = word[0]
+        for position, letter in enumerate(word[1:], start=1):
+            right = letter + ("</w>" if position == len(word) - 1 else "")
+            if (left, right) not in merges:
+                merges.append((left, right))
+            left += right
+            if left not in tokens:
+                tokens.append(left)
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH)
+
+
+def assemble(
+    kind: str, vae: AutoencoderKL, text_encoder: nn.Module, denoiser: nn.Module
+) -> PixArtAlphaPipeline | StableDiffusionPipeline:
+    """Put trained parts together as the stock pipeline of their family (``kind``: ``"dit"`` or ``"unet"``)."""
+    if kind == "dit":
+        scheduler = DPMSolverMultistepScheduler(**SCHEDULE, thresholding=False)
+        return PixArtAlphaPipeline(
+            tokenizer=build_t5_tokenizer(),
+            text_encoder=text_encoder,
+            vae=vae,
+            transformer=denoiser,
+            scheduler=scheduler,
+        )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=build_clip_tokenizer(),
+        unet=denoiser,
+        scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def encode_text(kind: str, text_encoder: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Text features as the stock pipeline of the family computes them."""
+    if kind == "dit":
+        return text_encoder(input_ids=ids, attention_mask=mask)[0]
+    return text_encoder(input_ids=ids)[0]

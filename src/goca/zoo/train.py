@@ -1,0 +1,243 @@
+"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,dit,unet} --run FOLDER``.
+
+The order is vae, latents (the training scenes encoded once), then dit and unet, in any order or side by side. Every stage resumes from its last
+checkpoint when it is called again with the same folder. Snapshots of the averaged weights go to ``FOLDER/<stage>/snapshots``;
+``python -m goca.zoo.curve`` measures them and ``python -m goca.zoo.export`` makes pipelines of them. Runs on a CPU or a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from diffusers import AutoencoderKL, DDIMScheduler
+from rich.progress import Progress, track
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from goca.zoo import architectures as arch
+from goca.zoo.data import load_latents, stream_pictures, to_unit, write_caption
+from goca.zoo.muon import Muon
+
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+Run = Annotated[Path, typer.Option(help="Folder for checkpoints, snapshots and logs.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+BATCH = 32
+CHECKPOINT_EVERY = 100
+
+
+def trapezoid(step: int, steps: int, warmup: int = 50, decay: float = 0.4) -> float:
+    """Factor on the learning rate: up in ``warmup`` steps, flat, then linearly down over the last share ``decay``."""
+    return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
+
+
+def save_weights(path: Path, modules: dict[str, nn.Module]) -> None:
+    """Write the weights of several modules into one float16 safetensors file, names prefixed by the module's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{name}.{key}": value.half().contiguous() for name, m in modules.items() for key, value in m.state_dict().items()}
+    save_file(tensors, path)
+
+
+def load_weights(path: Path, modules: dict[str, nn.Module]) -> None:
+    """Read what :func:`save_weights` wrote back into the same modules."""
+    tensors = load_file(path)
+    for name, module in modules.items():
+        module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
+
+
+def write_checkpoint(path: Path, state: dict[str, object]) -> None:
+    """Replace the checkpoint in one move, so that an interruption never leaves half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def load_vae(run: Path, device: str) -> AutoencoderKL:
+    """The trained autoencoder of a run."""
+    vae = arch.build_vae()
+    path = run / "vae" / "vae.safetensors"
+    if not path.exists():
+        raise typer.BadParameter(f"{path} is missing: run `python -m goca.zoo.train vae --run {run}` first")
+    load_weights(path, {"vae": vae})
+    vae.register_to_config(scaling_factor=json.loads((run / "vae" / "vae.json").read_text())["scaling_factor"])
+    return vae.eval().to(device)
+
+
+@app.command()
+def vae(run: Run, steps: int = 1200, batch: int = 8, crop: int = 64, device: Device = "cpu") -> None:
+    """Train the autoencoder on crops: absolute and gradient error, and a small Kullback-Leibler term."""
+    model = arch.build_vae().to(device)
+    hidden, rest = split_parameters([model])
+    optimizers = [Muon(hidden, lr=0.01), torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: trapezoid(step, steps, decay=0.6)) for o in optimizers]
+    checkpoint = run / "vae" / "checkpoint.pt"
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for part, stored in zip((*optimizers, *schedules), (*state["optimizers"], *state["schedules"]), strict=True):
+            part.load_state_dict(stored)
+        first = state["step"]
+    batches = stream_pictures(first * batch, batch, steps - first)
+    for step, (images, _) in enumerate(track(batches, "vae", total=steps - first), start=first):
+        generator = torch.Generator().manual_seed(step)
+        top, left = torch.randint(0, images.shape[-1] - crop + 1, (2,), generator=generator).tolist()
+        x = to_unit(images[..., top : top + crop, left : left + crop]).to(device)
+        posterior = model.encode(x).latent_dist
+        y = model.decode(posterior.sample(generator=generator)).sample
+        loss = F.l1_loss(y, x) + 0.5 * _gradient_error(y, x) + 1e-5 * posterior.kl().mean() / crop**2 * 16
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(rest, 1.0)
+        for part in (*optimizers, *schedules):
+            part.step()
+        if step % 50 == 0:
+            _log(run / "vae" / "log.jsonl", {"step": step, "loss": loss.item(), "l1": F.l1_loss(y, x).item()})
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            states = {"optimizers": [o.state_dict() for o in optimizers], "schedules": [s.state_dict() for s in schedules]}
+            write_checkpoint(checkpoint, {"model": model.state_dict(), **states, "step": step + 1})
+    images, _ = next(iter(stream_pictures(0, 256, 1)))
+    with torch.inference_mode():
+        spread = model.eval().encode(to_unit(images).to(device)).latent_dist.mean.std().item()
+    save_weights(run / "vae" / "vae.safetensors", {"vae": model})
+    (run / "vae" / "vae.json").write_text(json.dumps({"scaling_factor": 1 / spread}))
+
+
+def _gradient_error(y: Tensor, x: Tensor) -> Tensor:
+    return F.l1_loss(y.diff(dim=-1), x.diff(dim=-1)) + F.l1_loss(y.diff(dim=-2), x.diff(dim=-2))
+
+
+@app.command("latents")
+def encode_scenes(run: Run, count: int = 32_000, device: Device = "cpu") -> None:
+    """Encode the training scenes once; both denoisers learn from these."""
+    model = load_vae(run, device)
+    latents: list[Tensor] = []
+    classes: list[tuple[int, ...]] = []
+    with torch.inference_mode():
+        for images, captions in track(stream_pictures(0, 64, count // 64), "latents", total=count // 64):
+            mean = model.encode(to_unit(images).to(device)).latent_dist.mean * model.config.scaling_factor
+            latents.append(mean.half().cpu())
+            classes.extend(captions)
+    write_checkpoint(run / "latents.pt", {"latents": torch.cat(latents), "classes": classes})
+
+
+def noise_levels(rng: np.random.Generator, count: int, alphas: Tensor) -> Tensor:
+    """Timesteps whose signal-to-noise ratio is that of a rectified flow at t = sigmoid(N(0.8, 0.8)), so mostly noisy ones."""
+    flow = 1 / (1 + np.exp(-rng.normal(0.8, 0.8, count)))
+    signal = torch.from_numpy(((1 - flow) / flow) ** 2 / (((1 - flow) / flow) ** 2 + 1))
+    return torch.searchsorted(-alphas.double(), -signal).clamp(max=len(alphas) - 1)
+
+
+def split_parameters(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices and kernels of the repeated blocks for Muon; embeddings, norms, biases, first and last layers for AdamW."""
+    hidden, rest = [], []
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            inside = "block" in name and parameter.ndim >= 2 and "scale_shift" not in name and "relative" not in name
+            (hidden if inside else rest).append(parameter)
+    return hidden, rest
+
+
+def train_denoiser(
+    kind: str, run: Path, steps: int, snapshot_every: int, lr: float, device: str, compile_model: bool
+) -> None:
+    """Train text encoder and denoiser together to restore noised latents, given their captions.
+
+    The model predicts the clean latent; the error is weighed by 1 / sigma^2 (at most 100), which equals the error of the velocity up to
+    the scale of the noised input.
+    """
+    torch.manual_seed(0)
+    tokenizer = arch.build_t5_tokenizer() if kind == "dit" else arch.build_clip_tokenizer()
+    text_encoder = arch.build_t5(tokenizer) if kind == "dit" else arch.build_clip(tokenizer)
+    denoiser: nn.Module = arch.build_dit() if kind == "dit" else arch.build_unet()
+    model = nn.ModuleDict({"text_encoder": text_encoder, "denoiser": denoiser}).to(device).train()
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    hidden, rest = split_parameters(model.values())
+    optimizers = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01)]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: trapezoid(step, steps)) for o in optimizers]
+    alphas = DDIMScheduler(**arch.SCHEDULE).alphas_cumprod
+    latents, classes = load_latents(run)
+    folder = run / kind
+    checkpoint = folder / "checkpoint.pt"
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        for part, stored in zip((*optimizers, *schedules), (*state["optimizers"], *state["schedules"]), strict=True):
+            part.load_state_dict(stored)
+        first = state["step"]
+    forward = torch.compile(denoiser) if compile_model else denoiser
+    started, window = time.monotonic(), []
+    with Progress() as progress:
+        task = progress.add_task(kind, total=steps, completed=first)
+        for step in range(first, steps):
+            rng = np.random.default_rng((7, step))
+            chosen = rng.integers(len(latents), size=BATCH)
+            captions = [write_caption(classes[i], rng) for i in chosen]
+            tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(device)
+            timesteps = noise_levels(rng, BATCH, alphas)
+            clean = latents[torch.from_numpy(chosen)].float().to(device)
+            noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(step)).to(device)
+            alpha = alphas[timesteps].view(-1, 1, 1, 1).to(device)
+            noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+            text = arch.encode_text(kind, text_encoder, tokens.input_ids, tokens.attention_mask)
+            extra = {"encoder_attention_mask": tokens.attention_mask} if kind == "dit" else {}
+            predicted = forward(noisy, encoder_hidden_states=text, timestep=timesteps.to(device), **extra).sample
+            loss = ((predicted - clean).square() / (1 - alpha).clamp(min=0.01)).mean()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(rest, 1.0)
+            for part in (*optimizers, *schedules):
+                part.step()
+            average.update_parameters(model)
+            window.append(loss.item())
+            progress.advance(task)
+            done = step + 1
+            if done % 50 == 0:
+                rate = (done - first) * BATCH / (time.monotonic() - started)
+                _log(folder / "log.jsonl", {"samples": done * BATCH, "loss": float(np.mean(window)), "per_second": rate})
+                window.clear()
+            if done % snapshot_every == 0 or done == steps:
+                parts = dict(average.module.items())
+                save_weights(folder / "snapshots" / f"{done * BATCH:07d}.safetensors", parts)
+            if done % CHECKPOINT_EVERY == 0 or done == steps:
+                states = {"optimizers": [o.state_dict() for o in optimizers], "schedules": [s.state_dict() for s in schedules]}
+                weights = {"model": model.state_dict(), "average": average.state_dict()}
+                write_checkpoint(checkpoint, {**weights, **states, "step": done})
+
+
+def _log(path: Path, entry: dict[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        stream.write(json.dumps(entry) + "\n")
+
+
+@app.command()
+def dit(
+    run: Run, steps: int = 1500, snapshot_every: int = 200, device: Device = "cpu", compile_model: bool = False
+) -> None:
+    """Train the PixArt denoiser and its T5 encoder."""
+    train_denoiser("dit", run, steps, snapshot_every, 0.01, device, compile_model)
+
+
+@app.command()
+def unet(
+    run: Run, steps: int = 1500, snapshot_every: int = 200, device: Device = "cpu", compile_model: bool = False
+) -> None:
+    """Train the UNet denoiser and its CLIP encoder."""
+    train_denoiser("unet", run, steps, snapshot_every, 0.01, device, compile_model)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from goca import models
+from goca.backbones import DiTBackbone, UNetBackbone
+from goca.models import MODELS, derive_spec, list_models, load
+
+SD15_LAYERS = tuple(
+    f"{owner}.transformer_blocks.0"
+    for owner in (
+        *(f"down_blocks.{stage}.attentions.{index}" for stage in range(3) for index in range(2)),
+        "mid_block.attentions.0",
+        *(f"up_blocks.{stage}.attentions.{index}" for stage in range(1, 4) for index in range(3)),
+    )
+)
+
+
+def refusal(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
+    request = httpx.Request("GET", "https://huggingface.co/owner/name")
+    return kind("refused", response=httpx.Response(status, request=request))
+
+
+@pytest.mark.parametrize(("kind", "backbone"), [("unet_folder", UNetBackbone), ("dit_folder", DiTBackbone)])
+def test_folder_is_recognised_by_its_own_index(request, kind, backbone):
+    folder = str(request.getfixturevalue(kind))
+    loaded = load(folder, device="cpu")
+    assert isinstance(loaded.backbone, backbone)
+    assert loaded.spec.name == folder and not loaded.spec.published and loaded.spec.vocabulary is None
+    assert loaded.spec.image_size == 32
+    assert loaded.spec.parameters == sum(each.numel() for each in loaded.backbone.denoiser.parameters())
+    assert loaded.backbone.reference_layer == loaded.spec.reference_layer
+    assert set(loaded.spec.refine_layers) <= set(loaded.backbone.layers)
+    assert not any(each.requires_grad or each.dtype != torch.float32 for each in loaded.backbone.denoiser.parameters())
+
+
+def test_half_precision_files_load_as_float32_on_the_cpu(tmp_path):
+    import tiny
+
+    folder = tiny.save(tiny.dit_pipeline().to(torch.float16), tmp_path)
+    loaded = load(str(folder), device="cpu")
+    assert loaded.backbone.dtype == loaded.pipeline.vae.dtype == loaded.pipeline.text_encoder.dtype == torch.float32
+    assert load(str(folder), device="cpu", dtype=torch.bfloat16).backbone.dtype == torch.bfloat16
+
+
+def test_named_model_uses_its_own_settings(monkeypatch, dit_folder):
+    spec = replace(
+        MODELS["scenes-dit"],
+        source=str(dit_folder),
+        reference_layer="transformer_blocks.2",
+        refine_layers=("transformer_blocks.0",),
+    )
+    monkeypatch.setitem(MODELS, "scenes-dit", spec)
+    loaded = load("scenes-dit", device="cpu")
+    assert loaded.backbone.reference_layer == "transformer_blocks.2"
+    assert replace(loaded.spec, parameters=None) == replace(spec, parameters=None)
+
+
+def test_derived_settings_reproduce_the_published_layers():
+    unet = derive_spec("x", "StableDiffusionPipeline", SD15_LAYERS, 512)
+    assert (unet.reference_layer, unet.refine_layers, unet.refine_order) == (
+        MODELS["sd15"].reference_layer,
+        MODELS["sd15"].refine_layers,
+        MODELS["sd15"].refine_order,
+    )
+    blocks = tuple(f"transformer_blocks.{index}" for index in range(28))
+    dit = derive_spec("x", "PixArtSigmaPipeline", blocks, 1024)
+    assert (dit.reference_layer, dit.refine_layers, dit.refine_order) == (
+        MODELS["pixart-sigma"].reference_layer,
+        MODELS["pixart-sigma"].refine_layers,
+        MODELS["pixart-sigma"].refine_order,
+    )
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_derived_settings_exist_for_any_depth(count):
+    blocks = tuple(f"transformer_blocks.{index}" for index in range(count))
+    spec = derive_spec("x", "PixArtAlphaPipeline", blocks, 128)
+    assert spec.reference_layer in blocks and spec.refine_layers and set(spec.refine_layers) <= set(blocks)
+
+
+def test_published_layers_are_layers_of_the_model():
+    for name in ("sd15", "sd21"):
+        spec = MODELS[name]
+        assert {spec.reference_layer, *spec.refine_layers, *spec.manual_layers} <= set(SD15_LAYERS)
+        assert len(spec.manual_layers) == 8
+    assert [spec.name for spec in list_models() if spec.published] == ["sd15", "pixart-alpha", "pixart-sigma"]
+    assert [spec.name for spec in list_models()] == list(MODELS) and models.DEFAULT_MODEL == list_models()[0].name
+
+
+def test_unknown_name_lists_the_names():
+    with pytest.raises(ValueError, match="Unknown model 'sd16'; choose one of scenes-dit, .*, or an existing local folder"):
+        load("sd16")
+
+
+def test_missing_packaged_weights_are_reported(monkeypatch, tmp_path):
+    monkeypatch.setitem(MODELS, "scenes-dit", replace(MODELS["scenes-dit"], source=str(tmp_path / "gone")))
+    with pytest.raises(ValueError, match="weights of scenes-dit are missing from this installation; reinstall"):
+        load("scenes-dit")
+
+
+def test_folder_without_a_pipeline(tmp_path):
+    with pytest.raises(ValueError, match=r"has no model_index\.json; give the folder that pipeline\.save_pretrained"):
+        load(str(tmp_path))
+
+
+def test_unsupported_pipeline_class_lists_the_supported(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(ValueError, match="KandinskyPipeline, which is not supported; .*StableDiffusionPipeline, PixArtAlpha"):
+        load(str(tmp_path))
+
+
+def test_offline_without_a_cached_copy_says_how_to_go_on(monkeypatch, tmp_path):
+    def no_network(*_args, **_kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    with pytest.raises(OSError, match="owner/name is not in the local cache and .*--local-dir FOLDER' and give that folder"):
+        load("owner/name")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (refusal(GatedRepoError, 403), "owner/name is gated; accept its licence at https://huggingface.co/owner/name"),
+        (refusal(RepositoryNotFoundError, 404), "owner/name .* is not on the Hugging Face hub; check the spelling"),
+        (LocalEntryNotFoundError("no such file"), "cannot be reached"),
+        (httpx.ConnectError("no route"), "cannot be reached"),
+        (EntryNotFoundError("no such file"), "no diffusers pipeline"),
+        (refusal(HfHubHTTPError, 500), "The Hugging Face hub refused owner/name"),
+    ],
+)
+def test_hub_errors_say_what_to_do(monkeypatch, error, message):
+    def fail(*_args, **_kwargs) -> Path:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(OSError, match=message):
+        load("owner/name")
