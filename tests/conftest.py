@@ -10,13 +10,13 @@ from jaxtyping import install_import_hook
 
 install_import_hook("goca", "beartype.beartype")
 
-from pathlib import Path
-from typing import Any
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
-import pytest
-import tiny
+import pytest  # noqa: E402
+import tiny  # noqa: E402
 
-from goca.backbones import Backbone, DiTBackbone, UNetBackbone
+from goca.backbones import Backbone, DiTBackbone, UNetBackbone  # noqa: E402
 
 REFERENCES = {"unet": "up_blocks.1.attentions.1.transformer_blocks.0", "dit": "transformer_blocks.1"}
 

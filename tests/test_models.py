@@ -4,8 +4,8 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
-import httpx
 import pytest
 import torch
 from huggingface_hub.errors import (
@@ -31,8 +31,7 @@ SD15_LAYERS = tuple(
 
 
 def refusal(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
-    request = httpx.Request("GET", "https://huggingface.co/owner/name")
-    return kind("refused", response=httpx.Response(status, request=request))
+    return kind("refused", response=SimpleNamespace(status_code=status, headers={}, request=None))
 
 
 @pytest.mark.parametrize(("kind", "backbone"), [("unet_folder", UNetBackbone), ("dit_folder", DiTBackbone)])
@@ -99,11 +98,13 @@ def test_published_layers_are_layers_of_the_model():
         assert {spec.reference_layer, *spec.refine_layers, *spec.manual_layers} <= set(SD15_LAYERS)
         assert len(spec.manual_layers) == 8
     assert [spec.name for spec in list_models() if spec.published] == ["sd15", "pixart-alpha", "pixart-sigma"]
-    assert [spec.name for spec in list_models()] == list(MODELS) and models.DEFAULT_MODEL == list_models()[0].name
+    assert [spec.name for spec in list_models()] == list(MODELS) and list_models()[0].name == models.DEFAULT_MODEL
 
 
 def test_unknown_name_lists_the_names():
-    with pytest.raises(ValueError, match="Unknown model 'sd16'; choose one of scenes-dit, .*, or an existing local folder"):
+    with pytest.raises(
+        ValueError, match=r"Unknown model 'sd16'; choose one of scenes-dit, .*, or an existing local folder"
+    ):
         load("sd16")
 
 
@@ -120,7 +121,9 @@ def test_folder_without_a_pipeline(tmp_path):
 
 def test_unsupported_pipeline_class_lists_the_supported(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
-    with pytest.raises(ValueError, match="KandinskyPipeline, which is not supported; .*StableDiffusionPipeline, PixArtAlpha"):
+    with pytest.raises(
+        ValueError, match=r"KandinskyPipeline, which is not supported; .*StableDiffusionPipeline, PixArtAlpha"
+    ):
         load(str(tmp_path))
 
 
@@ -129,7 +132,9 @@ def test_offline_without_a_cached_copy_says_how_to_go_on(monkeypatch, tmp_path):
         raise OSError("no network in tests")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    with pytest.raises(OSError, match="owner/name is not in the local cache and .*--local-dir FOLDER' and give that folder"):
+    with pytest.raises(
+        OSError, match=r"owner/name is not in the local cache and .*--local-dir FOLDER' and give that folder"
+    ):
         load("owner/name")
 
 
@@ -139,9 +144,8 @@ def test_offline_without_a_cached_copy_says_how_to_go_on(monkeypatch, tmp_path):
         (refusal(GatedRepoError, 403), "owner/name is gated; accept its licence at https://huggingface.co/owner/name"),
         (refusal(RepositoryNotFoundError, 404), "owner/name .* is not on the Hugging Face hub; check the spelling"),
         (LocalEntryNotFoundError("no such file"), "cannot be reached"),
-        (httpx.ConnectError("no route"), "cannot be reached"),
         (EntryNotFoundError("no such file"), "no diffusers pipeline"),
-        (refusal(HfHubHTTPError, 500), "The Hugging Face hub refused owner/name"),
+        (refusal(HfHubHTTPError, 500), r"owner/name could not be loaded completely \(refused\); try again"),
     ],
 )
 def test_hub_errors_say_what_to_do(monkeypatch, error, message):

@@ -33,7 +33,7 @@ def test_text_is_the_first_names_and_the_background(tokenizer):
 
 def test_content_is_everything_but_special_tokens_articles_and_punctuation(tokenizer):
     prompt = build(["cat"], tokenizer, caption="A cat and the dog, sky-grass.")
-    assert pieces(prompt, tokenizer, prompt.content) == ["cat", "dog", "sky", "grass"]
+    assert "".join(pieces(prompt, tokenizer, prompt.content)) == "catdogskygrass"
 
 
 def test_letters_that_spell_an_article_inside_a_word_are_content(tokenizer):

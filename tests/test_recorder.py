@@ -68,9 +68,12 @@ def test_exception_in_the_forward_leaves_no_trace(inputs):
 @torch.no_grad()
 def test_unseen_layers_are_named(inputs):
     module = attention()
-    with pytest.raises(RuntimeError, match=r"seen in second, third; give these layers"):
-        with Recorder({"first": module, "second": attention(), "third": attention()}, lambda call: None):
-            module(*inputs)
+    modules = {"first": module, "second": attention(), "third": attention()}
+    with (
+        pytest.raises(RuntimeError, match=r"seen in second, third; give them a processor"),
+        Recorder(modules, lambda call: None),
+    ):
+        module(*inputs)
 
 
 @torch.no_grad()
@@ -134,6 +137,8 @@ def test_causal_attention_is_refused():
             return F.scaled_dot_product_attention(x, x, x, is_causal=True)
 
     module = Causal()
-    with pytest.raises(RuntimeError, match="attention of layer uses dropout, a causal mask"):
-        with Recorder({"layer": module}, lambda call: None):
-            module(torch.ones(1, 1, 2, 2))
+    with (
+        pytest.raises(RuntimeError, match="attention of layer uses dropout, a causal mask"),
+        Recorder({"layer": module}, lambda call: None),
+    ):
+        module(torch.ones(1, 1, 2, 2))

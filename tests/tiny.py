@@ -118,12 +118,12 @@ def dit_pipeline(seed: int = 0, micro_conditions: bool = False) -> PixArtAlphaPi
     torch.manual_seed(seed)
     tokenizer = t5_tokenizer()
     transformer = PixArtTransformer2DModel(
-        num_attention_heads=2,
+        num_attention_heads=3,
         attention_head_dim=8,
         in_channels=4,
         out_channels=8,
         num_layers=3,
-        cross_attention_dim=16,
+        cross_attention_dim=24,
         caption_channels=WIDTH,
         sample_size=16,
         patch_size=2,

@@ -13,24 +13,25 @@ class Method:
     """How attention becomes class maps and class maps become labels.
 
     Args:
-        heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`.
+        heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`; ``None`` takes the
+            model's own (the paper averages the heads of some models).
         layers: rule that weighs the layers, a key of :data:`goca.aggregation.layers.LAYER_RULES`.
         rescale: rule that makes the maps of different words comparable, a key of :data:`goca.rescale.RESCALE_RULES`.
         refine_order: how often the self-attention is applied to the maps; ``None`` takes the model's own, 0 switches it off.
-        background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`; ``None`` where every pixel
-            belongs to a class.
-        threshold: the parameter of that rule.
+        background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`. There is a background where
+            the prompt names phrases for it or ``threshold`` is set.
+        threshold: the parameter of that rule; ``None`` is 0 where the prompt names background phrases.
         layer_set: ``"all"`` layers of the model's spec, or the hand-picked ones of its ``"manual"`` baseline.
         timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).
         flip: average with the horizontally flipped image.
     """
 
-    heads: str = "dot-product w/o clamp"
+    heads: str | None = None
     layers: str = "dot-product similarity"
     rescale: str = "sum-1 rescaling + per-token renorm+"
     refine_order: int | None = None
-    background: str | None = None
-    threshold: float = 0.0
+    background: str = "offset"
+    threshold: float | None = None
     layer_set: str = "all"
     timesteps: int = 1
     flip: bool = False
@@ -41,6 +42,7 @@ PRESETS: dict[str, Method] = {
     "plus": Method(
         heads="l2-norm",
         rescale="sum-1 rescaling + per-token renorm+ x raw + renorm",
+        background="max",
         flip=True,
     ),
     "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm"),

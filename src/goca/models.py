@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goca.datasets.scenes import CLASS_NAMES
+from goca.hub import hub_errors, pipeline_class
 
 if TYPE_CHECKING:
     import torch
 
 FAMILIES = {"StableDiffusionPipeline": "unet", "PixArtAlphaPipeline": "dit", "PixArtSigmaPipeline": "dit"}
-UNUSED_PARTS = {"unet": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}, "dit": {}}
+UNUSED_PARTS = {
+    "unet": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    "dit": {},
+}
 DENOISERS = {"unet": "unet", "dit": "transformer"}
 PACKAGED = Path(__file__).parent / "zoo" / "weights"
 SCENES_VOCABULARY: tuple[str, ...] = (*CLASS_NAMES, "a", "and")
@@ -37,7 +38,8 @@ class ModelSpec:
         reference_layer: transformer block whose cross-attention query is the reference.
         refine_layers: blocks whose self-attention refines the maps.
         refine_order: how often it is applied.
-        head_rule: overrides the method's rule for heads.
+        preset: the method's preset that works best with this model, used unless the caller names one.
+        head_rule: rule for heads where the method does not name one.
         cross_layers: blocks whose cross-attention is aggregated; ``None`` for all.
         manual_layers: hand-picked blocks of the "manual" baseline; empty where none were published.
         output_grid: side of the maps' grid.
@@ -45,6 +47,8 @@ class ModelSpec:
         parameters: size of the denoiser.
         published: whether the settings are those of the published experiments.
         vocabulary: all words an embedded model knows; ``None`` for models of open vocabulary.
+        familiar_error: mean squared error of the predicted clean latent above which an image is not of the model's world; only
+            for models that predict the clean latent.
     """
 
     name: str
@@ -56,7 +60,8 @@ class ModelSpec:
     reference_layer: str
     refine_layers: tuple[str, ...]
     refine_order: int
-    head_rule: str | None = None
+    preset: str = "paper"
+    head_rule: str = "dot-product w/o clamp"
     cross_layers: tuple[str, ...] | None = None
     manual_layers: tuple[str, ...] = ()
     output_grid: int = 64
@@ -64,6 +69,7 @@ class ModelSpec:
     parameters: int | None = None
     published: bool = False
     vocabulary: tuple[str, ...] | None = None
+    familiar_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ _SCENES_DIT = ModelSpec(
     refine_layers=_dit_blocks(3, 5),
     refine_order=1,
     description="embedded PixArt-style transformer, drawn scenes only",
+    parameters=5_125_072,
     vocabulary=SCENES_VOCABULARY,
 )
 _SCENES_UNET = ModelSpec(
@@ -141,6 +148,7 @@ _SCENES_UNET = ModelSpec(
     refine_layers=_unet_blocks("up_blocks.2.attentions.0", "up_blocks.2.attentions.1"),
     refine_order=1,
     description="embedded Stable-Diffusion-style UNet, drawn scenes only",
+    parameters=11_059_972,
     vocabulary=SCENES_VOCABULARY,
 )
 DEFAULT_MODEL = "scenes-dit"
@@ -194,37 +202,49 @@ def load(
     import diffusers
     import torch
 
-    from goca.backbones import BACKBONES
-
     spec = MODELS.get(name)
     source = _resolve(name)
-    class_name = _pipeline_class(source, revision)
+    class_name = pipeline_class(source, revision)
     if class_name not in FAMILIES:
-        raise ValueError(f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(FAMILIES)}.")
+        raise ValueError(
+            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(FAMILIES)}."
+        )
+    family = FAMILIES[class_name]
     if device is None:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        device = accelerator or torch.device("cpu")
+        device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     device = torch.device(device)
     if dtype is None:
         embedded = spec is not None and spec.vocabulary is not None
         dtype = torch.float32 if embedded or device.type == "cpu" else torch.float16
 
-    family = FAMILIES[class_name]
-    with _hub_errors(source):
+    with hub_errors(source):
         pipeline = getattr(diffusers, class_name).from_pretrained(
-            source, torch_dtype=dtype, revision=revision, **UNUSED_PARTS[family]
+            source, dtype=dtype, revision=revision, **UNUSED_PARTS[family]
         )
     for part in ("text_encoder", "vae", DENOISERS[family]):
         getattr(pipeline, part).to(device).eval().requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
+    return wrap(name, pipeline)
 
+
+def wrap(name: str, pipeline: Any) -> LoadedModel:
+    """Make a pipeline that is already in memory ready to record.
+
+    Args:
+        name: a key of :data:`MODELS`, whose settings are then used; for any other name they are derived.
+        pipeline: a diffusers pipeline of a supported class.
+    """
+    from goca.backbones import BACKBONES
+
+    class_name = type(pipeline).__name__
+    family = FAMILIES[class_name]
+    denoiser = getattr(pipeline, DENOISERS[family])
+    spec = MODELS.get(name)
     if spec is None:
-        denoiser = getattr(pipeline, DENOISERS[family])
         layers = BACKBONES[family].find_layers(denoiser)
         vae_factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
         spec = derive_spec(name, class_name, layers, denoiser.config.sample_size * vae_factor)
-    denoiser_size = sum(parameter.numel() for parameter in getattr(pipeline, DENOISERS[family]).parameters())
-    spec = replace(spec, parameters=denoiser_size)
+    spec = replace(spec, parameters=sum(parameter.numel() for parameter in denoiser.parameters()))
     return LoadedModel(spec, pipeline, BACKBONES[family](pipeline, spec.reference_layer))
 
 
@@ -233,11 +253,11 @@ def derive_spec(name: str, class_name: str, layers: tuple[str, ...], image_size:
 
     One rule per family, which gives SD 1.5 and PixArt the published layers:
 
-    - UNet: the reference is the first block of the middle attention of the next-to-last up block that has attention (the last
-      where there is only one); the last up block's attentions but its last refine, and so does the last attention of the first
-      down block; order 2.
-    - Transformer of n blocks: the reference is block (n - 1) // 2; blocks from 0.35 n to 0.61 n refine (at least the reference);
-      order 5.
+    - UNet: the reference is the first block of the middle attention of the next-to-last up block that has attention
+      (the last where there is only one); the last up block's attentions but its last refine, and so does the last
+      attention of the first down block; order 2.
+    - Transformer of n blocks: the reference is block (n - 1) // 2; blocks from 0.35 n to 0.61 n refine (at least the
+      reference); order 5.
     """
     if FAMILIES[class_name] == "dit":
         count = len(layers)
@@ -278,54 +298,6 @@ def _resolve(name: str) -> str:
     if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return name
     raise ValueError(
-        f"Unknown model {name!r}; choose one of {', '.join(MODELS)}, a hub id like owner/name, or an existing local folder."
+        f"Unknown model {name!r}; choose one of {', '.join(MODELS)}, "
+        "a hub id like owner/name, or an existing local folder."
     )
-
-
-def _pipeline_class(source: str, revision: str | None) -> str:
-    """``_class_name`` of the pipeline's own model_index.json."""
-    if Path(source).is_dir():
-        index = Path(source) / "model_index.json"
-        if not index.is_file():
-            raise ValueError(f"{source} has no model_index.json; give the folder that pipeline.save_pretrained() wrote.")
-    else:
-        from huggingface_hub import hf_hub_download
-
-        with _hub_errors(source):
-            index = Path(hf_hub_download(source, "model_index.json", revision=revision))
-    return json.loads(index.read_text())["_class_name"]
-
-
-@contextmanager
-def _hub_errors(source: str) -> Iterator[None]:
-    """Turn the hub's many exceptions into one sentence that says what to do."""
-    import httpx
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        yield
-    except GatedRepoError as error:
-        raise OSError(
-            f"{source} is gated; accept its licence at https://huggingface.co/{source} and log in with 'hf auth login'."
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise OSError(
-            f"{source} (or this revision of it) is not on the Hugging Face hub; check the spelling or give a local folder."
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
-        raise OSError(
-            f"{source} is not in the local cache and the Hugging Face hub cannot be reached; download it elsewhere with "
-            f"'hf download {source} --local-dir FOLDER' and give that folder instead."
-        ) from error
-    except EntryNotFoundError as error:
-        raise OSError(f"{source} is no diffusers pipeline (no model_index.json); choose a repository that has one.") from error
-    except HfHubHTTPError as error:
-        raise OSError(f"The Hugging Face hub refused {source} ({error}); try again or give a local folder.") from error

@@ -1,7 +1,7 @@
 """Classes or a caption become a text, together with which of its tokens mean what.
 
-Words are found in the text by their boundaries and mapped to tokens through the tokenizer's own offsets, so that "car" never lands
-on "carpet" and every token of "fire engine" counts.
+Words are found in the text by their boundaries and mapped to tokens through the tokenizer's own offsets, so that "car"
+never lands on "carpet" and every token of "fire engine" counts.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def build_prompt(
     Args:
         classes: one string per class, synonyms separated by ``|``; the first is its name.
         tokenizer: a fast tokenizer (it must report offsets).
-        caption: text that mentions every class; by default the classes' names and the background phrases, joined by commas.
-            Background phrases that it does not mention are appended.
+        caption: text that mentions every class; by default the classes' names and the background phrases, joined by
+            commas. Background phrases that it does not mention are appended.
         background: phrases that stand for everything else, written like classes.
         vocabulary: phrases an embedded model knows; ``None`` for a model that knows any word.
         max_length: longest text of the model in tokens, special ones included.
@@ -48,7 +48,8 @@ def build_prompt(
         raise ValueError("No classes were given; name at least one thing to look for.")
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
-            f"{type(tokenizer).__name__} does not report offsets; load the model's fast tokenizer (transformers >= 5 does)."
+            f"{type(tokenizer).__name__} does not report offsets; "
+            "load the model's fast tokenizer (transformers >= 5 does)."
         )
     named = [_split_synonyms(entry, "class") for entry in classes]
     extra = [_split_synonyms(entry, "background phrase") for entry in background]
@@ -63,7 +64,9 @@ def build_prompt(
     def locate(name: str, words: tuple[str, ...]) -> Concept:
         found = sorted(span for word in words for span in spans[word])
         if not found:
-            raise ValueError(f"The caption does not mention {name!r}; add the word to the caption or leave the class out.")
+            raise ValueError(
+                f"The caption does not mention {name!r}; add the word to the caption or leave the class out."
+            )
         places = [tokens for span in found if (tokens := _tokens_in(span, offsets)) and tokens[-1] < limit]
         if not places:
             raise ValueError(
@@ -75,17 +78,15 @@ def build_prompt(
     concepts = tuple(locate(*entry) for entry in named)
     rest = tuple(locate(*entry) for entry in extra)
     claimed = {token for concept in (*concepts, *rest) for token in concept.tokens}
-    meaningful = {
-        position for position, span in offsets.items() if position < limit and not _is_filler(text, span)
-    }
+    meaningful = {position for position, span in offsets.items() if position < limit and not _is_filler(text, span)}
     return Prompt(text, concepts, rest, tuple(sorted(claimed | meaningful)))
 
 
 def find_words(text: str, phrases: Iterable[str]) -> dict[str, list[Span]]:
     """Where each phrase stands in ``text`` as whole words, as (start, end) pairs of characters.
 
-    Longer phrases claim their place first, so "tree" does not match inside "palm tree" where both are looked for. A part of a
-    hyphenated word is no word.
+    Longer phrases claim their place first, so "tree" does not match inside "palm tree" where both are looked for. A
+    part of a hyphenated word is no word.
     """
     claimed: list[Span] = []
     spans: dict[str, list[Span]] = {}
@@ -115,7 +116,9 @@ def _split_synonyms(entry: str, kind: str) -> tuple[str, tuple[str, ...]]:
 def _check_unique(words: Sequence[str]) -> None:
     repeated = sorted({word for word in words if words.count(word) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(map(repr, repeated))} is named more than once; every word can stand for one class only.")
+        raise ValueError(
+            f"{', '.join(map(repr, repeated))} is named more than once; every word can stand for one class only."
+        )
 
 
 def _write_text(

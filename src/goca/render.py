@@ -115,7 +115,10 @@ def overlay(
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
     font_size = max(14, max(picture.size) // 36)
-    entries = [f"{_shorten(name)}  {_percent(share)}" for name, share in zip(names, area_shares(labels, len(names)), strict=True)]
+    entries = [
+        f"{_shorten(name)}  {_percent(share)}"
+        for name, share in zip(names, area_shares(labels, len(names)), strict=True)
+    ]
     key = legend(entries, colours, max(picture.width, font_size * 12), font_size)
     canvas = Image.new("RGB", (max(picture.width, key.width), picture.height + key.height), "white")
     canvas.paste(picture, (0, 0))

@@ -39,11 +39,15 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         if self.labels.shape != (self.image.height, self.image.width):
-            raise ValueError(f"labels of shape {self.labels.shape} do not fit an image of {self.image.height} x {self.image.width}")
+            raise ValueError(
+                f"labels of shape {self.labels.shape} do not fit an image of {self.image.height} x {self.image.width}"
+            )
         if len(self.maps) != len(self.classes):
             raise ValueError(f"{len(self.maps)} maps do not fit {len(self.classes)} classes")
         if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
-            raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()} do not fit {len(self.classes)} classes")
+            raise ValueError(
+                f"labels from {self.labels.min()} to {self.labels.max()} do not fit {len(self.classes)} classes"
+            )
 
     @cached_property
     def scores(self) -> Float[np.ndarray, "classes height width"]:
@@ -79,7 +83,13 @@ class Segmentation:
         entries = []
         for index, (name, colour) in enumerate(zip(self.classes, render.class_colours(self.classes), strict=True)):
             mask = self.labels == index
-            entry = {"name": name, "index": index, "colour": list(colour), "area": float(mask.mean()), "pixels": int(mask.sum())}
+            entry = {
+                "name": name,
+                "index": index,
+                "colour": list(colour),
+                "area": float(mask.mean()),
+                "pixels": int(mask.sum()),
+            }
             entries.append({**entry, "rle": render.run_lengths(mask)})
         size = {"width": self.image.width, "height": self.image.height}
         return {"image": size, "classes": entries, "notes": list(self.notes)}
@@ -95,7 +105,10 @@ class Segmentation:
         Raises:
             OSError: the folder cannot be written to.
         """
-        pictures = {"labels": (f"{stem}_labels.png", self.label_image()), "overlay": (f"{stem}_overlay.png", self.overlay())}
+        pictures = {
+            "labels": (f"{stem}_labels.png", self.label_image()),
+            "overlay": (f"{stem}_overlay.png", self.overlay()),
+        }
         for name, slug in zip(self.classes, file_names(self.classes), strict=True):
             pictures[f"heat {name}"] = (f"{stem}_heat_{slug}.png", self.heat_map(name))
         description = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
@@ -109,7 +122,9 @@ class Segmentation:
                 for file in sorted(os.listdir(scratch)):
                     os.replace(Path(scratch, file), folder / file)
         except OSError as error:
-            raise OSError(f"cannot write to the folder {folder} ({error.strerror or error}); choose another one") from error
+            raise OSError(
+                f"cannot write to the folder {folder} ({error.strerror or error}); choose another one"
+            ) from error
         return {**{key: folder / file for key, (file, _) in pictures.items()}, "json": folder / f"{stem}.json"}
 
     def _score(self, index: int) -> Float[np.ndarray, "height width"]:

@@ -22,7 +22,7 @@ PLAIN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Encoded texts of a batch; ``mask`` is 1 on tokens that the denoiser may look at, ``None`` where it sees them all."""
+    """Encoded texts of a batch; ``mask`` is 1 on tokens the denoiser may look at, ``None`` where it sees them all."""
 
     embeddings: Float[Tensor, "batch tokens width"]
     mask: Tensor | None = None
@@ -31,8 +31,8 @@ class Conditioning:
 class Backbone(ABC):
     """A diffusion pipeline whose text meets the image in cross-attention, one transformer block at a time.
 
-    Subclasses say how the family encodes text and calls its denoiser, and which blocks there are. Nothing of the pipeline is
-    changed; its components may be offloaded, compiled or quantised.
+    Subclasses say how the family encodes text and calls its denoiser, and which blocks there are. Nothing of the
+    pipeline is changed; its components may be offloaded, compiled or quantised.
 
     Args:
         pipeline: a loaded diffusers pipeline of the family.
@@ -49,12 +49,12 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
-    def denoiser(self) -> nn.Module:
+    def denoiser(self) -> Any:
         """The network that is recorded, without a ``torch.compile`` wrapper."""
 
     @staticmethod
     @abstractmethod
-    def find_layers(denoiser: nn.Module) -> tuple[str, ...]:
+    def find_layers(denoiser: Any) -> tuple[str, ...]:
         """Names of all transformer blocks with self- and cross-attention, in forward order."""
 
     @property
@@ -113,7 +113,8 @@ class Backbone(ABC):
         height, width = images.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
-                f"The image is {height} x {width} pixels; resize it so that both sides are multiples of {self.size_multiple}."
+                f"The image is {height} x {width} pixels; "
+                f"resize it so that both sides are multiples of {self.size_multiple}."
             )
         vae = self.pipeline.vae
         latents = vae.encode(images.to(self.device, vae.dtype)).latent_dist.mode()
@@ -128,8 +129,9 @@ class Backbone(ABC):
     ) -> Float[Tensor, "batch channels height width"]:
         """sqrt(abar_t) x + sqrt(1 - abar_t) noise with the schedule the model was trained on.
 
-        Each image draws from its own generator, so that its noise does not depend on the rest of the batch. The formula is taken
-        from a DDPM scheduler of the same configuration: some samplers (DPM-Solver) noise wrongly until their steps are set.
+        Each image draws from its own generator, so that its noise does not depend on the rest of the batch. The
+        formula is taken from a DDPM scheduler of the same configuration: some samplers (DPM-Solver) noise wrongly
+        until their steps are set.
 
         Raises:
             ValueError: not one generator per image, or a timestep outside the schedule.
@@ -153,7 +155,8 @@ class Backbone(ABC):
         on_record: OnRecord,
         layers: Collection[str] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """Denoise once and hand the attention of each block to ``on_record(image_index, record)`` as soon as it has run.
+        """Denoise once and hand the attention of each block to ``on_record(image_index, record)`` as soon as it has
+        run.
 
         Nothing is kept here: a record lives as long as its receiver keeps it. Blocks come in forward order.
 
@@ -172,7 +175,9 @@ class Backbone(ABC):
             raise ValueError(f"Unknown layers {', '.join(sorted(unknown))}; choose from {', '.join(self.layers)}.")
         blocks = {layer: self.denoiser.get_submodule(layer) for layer in wanted}
         modules = {
-            f"{layer}.{part}": block.get_submodule(part) for layer, block in blocks.items() for part in ("attn1", "attn2")
+            f"{layer}.{part}": block.get_submodule(part)
+            for layer, block in blocks.items()
+            for part in ("attn1", "attn2")
         }
         grids: dict[str, Grid] = {}
         queries: list[Tensor] = []
@@ -213,15 +218,14 @@ def keep_output(module: nn.Module, outputs: list[Tensor]) -> Iterator[None]:
         handle.remove()
 
 
-def output_projection(attention: nn.Module) -> OutputProjection:
+def output_projection(attention: Any) -> OutputProjection:
     """The projection after the heads: its matrix where it is a plain linear layer at hand, else the module itself.
 
     A layer with LoRA on top is another class, a quantised one has another number type, an offloaded one has no data.
     """
     module = attention.to_out[0]
-    weight = getattr(module, "weight", None)
-    if type(module) is nn.Linear and not weight.is_meta and weight.dtype in PLAIN_DTYPES:
-        return OutputProjection(weight.detach())
+    if type(module) is nn.Linear and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES:
+        return OutputProjection(module.weight.detach())
     return OutputProjection(None, module)
 
 

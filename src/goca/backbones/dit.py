@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,11 +19,11 @@ class DiTBackbone(Backbone):
     """Layers are named like ``transformer_blocks.13``; all have the grid of the patches."""
 
     @property
-    def denoiser(self) -> nn.Module:
+    def denoiser(self) -> Any:
         return getattr(self.pipeline.transformer, "_orig_mod", self.pipeline.transformer)
 
     @staticmethod
-    def find_layers(denoiser: nn.Module) -> tuple[str, ...]:
+    def find_layers(denoiser: Any) -> tuple[str, ...]:
         return tuple(f"transformer_blocks.{index}" for index in range(len(denoiser.transformer_blocks)))
 
     @property
@@ -68,7 +69,7 @@ class DiTBackbone(Backbone):
         return [self.denoiser.pos_embed.register_forward_pre_hook(note)]
 
     def _micro_conditions(self, latents: Float[Tensor, "batch channels height width"]) -> dict[str, Tensor | None]:
-        """Resolution in pixels and aspect ratio, for the PixArt-alpha models of 1024 pixels; ``None`` for all others."""
+        """Resolution in pixels and aspect ratio, for PixArt-alpha models of 1024 pixels; ``None`` for others."""
         if not self.denoiser.use_additional_conditions:
             return {"resolution": None, "aspect_ratio": None}
         batch, _, height, width = latents.shape

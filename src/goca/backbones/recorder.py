@@ -1,7 +1,8 @@
 """Seeing every attention call of a model without changing the model.
 
-A torch function mode intercepts ``F.scaled_dot_product_attention`` and forward hooks tell which attention module is running. The
-stock kernel still computes the output, so a recorded forward returns what an unrecorded one returns, bit for bit.
+A torch function mode intercepts ``F.scaled_dot_product_attention`` and forward hooks tell which attention module is
+running. The stock kernel still computes the output, so a recorded forward returns what an unrecorded one returns, bit
+for bit.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_processor import (
-    Attention,
     AttnProcessor,
     AttnProcessor2_0,
     SlicedAttnProcessor,
     XFormersAttnProcessor,
 )
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -40,7 +40,7 @@ class AttentionCall:
     query: Float[Tensor, "batch heads pixels dim"]
     key: Float[Tensor, "batch heads tokens dim"]
     value: Float[Tensor, "batch heads tokens value_dim"]
-    mask: Float[Tensor, "..."] | Bool[Tensor, "..."] | None
+    mask: Tensor | None
     scale: float | None
 
 
@@ -49,11 +49,11 @@ class Recorder(TorchFunctionMode):
 
     Args:
         modules: attention modules by the name they are reported under.
-        on_call: receives one :class:`AttentionCall` before its kernel runs; its result is ignored. Attention that ``on_call``
-            itself computes is not recorded.
+        on_call: receives one :class:`AttentionCall` before its kernel runs; its result is ignored. Attention that
+            ``on_call`` itself computes is not recorded.
 
-    Modules that use another attention backend run on torch's own inside the context, and compiled modules run uncompiled. On
-    leaving, also after an exception, hooks are gone and backends are back.
+    Modules that use another attention backend run on torch's own inside the context, and compiled modules run
+    uncompiled. On leaving, also after an exception, hooks are gone and backends are back.
 
     Raises:
         RuntimeError: on leaving without an exception, when a module's attention was never seen; names the modules.
@@ -87,8 +87,9 @@ class Recorder(TorchFunctionMode):
         missing = [name for name in self.modules if name not in self._seen]
         if error is None and missing:
             raise RuntimeError(
-                f"No attention call was seen in {', '.join(missing)}; give these layers an attention processor that calls "
-                "torch.nn.functional.scaled_dot_product_attention (pipeline.<model>.set_default_attn_processor())."
+                f"No attention call was seen in {', '.join(missing)}; give them a processor "
+                "that calls torch.nn.functional.scaled_dot_product_attention "
+                "(pipeline.<model>.set_default_attn_processor())."
             )
 
     @contextmanager
@@ -139,15 +140,15 @@ def _read_call(
 
 
 @contextmanager
-def native_attention(module: nn.Module) -> Iterator[None]:
+def native_attention(module: Any) -> Iterator[None]:
     """Run one diffusers attention module on torch's own fused kernel inside the context, then as it was before."""
-    processor = getattr(module, "processor", None)
-    if isinstance(module, Attention) and isinstance(processor, UNFUSED_PROCESSORS):
-        module.processor = AttnProcessor2_0()
+    processor: Any = getattr(module, "processor", None)
+    if isinstance(processor, UNFUSED_PROCESSORS):
+        module.set_processor(AttnProcessor2_0())
         try:
             yield
         finally:
-            module.processor = processor
+            module.set_processor(processor)
     elif hasattr(processor, "_attention_backend"):
         backend = processor._attention_backend
         processor._attention_backend = AttentionBackendName.NATIVE

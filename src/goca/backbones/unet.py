@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,14 +17,14 @@ STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
 
 
 class UNetBackbone(Backbone):
-    """Layers are named like ``up_blocks.2.attentions.1.transformer_blocks.0``; grids shrink and grow along the forward."""
+    """Layers are named like ``up_blocks.2.attentions.1.transformer_blocks.0``; grids shrink, then grow."""
 
     @property
-    def denoiser(self) -> nn.Module:
+    def denoiser(self) -> Any:
         return getattr(self.pipeline.unet, "_orig_mod", self.pipeline.unet)
 
     @staticmethod
-    def find_layers(denoiser: nn.Module) -> tuple[str, ...]:
+    def find_layers(denoiser: Any) -> tuple[str, ...]:
         names = [name for name, _ in denoiser.named_modules() if re.search(r"\.transformer_blocks\.\d+$", name)]
         return tuple(sorted(names, key=lambda name: STAGES[name.split(".")[0]]))
 

@@ -1,0 +1,41 @@
+# Everything runs from a fresh clone with nothing but make and python3 (3.10 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint install clean
+
+install: $(VENV)/installed
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "goca needs Python 3.10 or newer; make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -q -c constraints.txt -e '.[test,lint,zoo]'
+	touch $@ $(VENV)/installed
+
+# One scene that no training saw, as an image file, and its segmentation.
+demo: $(VENV)/installed
+	rm -rf demo
+	$(BIN)/goca scenes --count 1 --seed 2026 --out demo/scene
+	classes=$$($(BIN)/python -c 'import json; print(json.load(open("demo/scene/captions.json"))["00000.png"]["caption"])') \
+	&& $(BIN)/goca segment demo/scene/images/00000.png --classes "$$classes" --out demo
+	@echo "image:        demo/scene/images/00000.png"
+	@echo "segmentation: demo/00000_overlay.png (true labels: demo/scene/labels/00000.png)"
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,100 @@
+"""Attention probabilities of a record, a block of query rows at a time, in float32 whatever the model's dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from goca.types import LayerRecord
+
+BLOCK_SCORES_CPU = 2**17  # 512 KiB of scores stay in the cache
+BLOCK_SCORES_DEVICE = 2**26  # 256 MiB, so that a block is worth its kernel launches
+
+
+@dataclass(frozen=True)
+class Attention:
+    """softmax(scale * q k^T + mask), of which ``keys`` are looked at (the rest only takes part in the softmax)."""
+
+    query: Float[Tensor, "heads pixels dim"]
+    key: Float[Tensor, "heads all_keys dim"]
+    keys: slice
+    scale: float
+    mask: Float[Tensor, " all_keys"] | None = None
+
+    def blocks(self, rows: int, heads: int = 1) -> Iterator[tuple[int, int]]:
+        """Consecutive (first, last) that cut ``rows`` queries so that the scores of ``heads`` heads fit the memory budget."""
+        budget = BLOCK_SCORES_CPU if self.query.device.type == "cpu" else BLOCK_SCORES_DEVICE
+        step = max(1, budget // (heads * self.key.shape[1]))
+        for first in range(0, rows, step):
+            yield first, min(first + step, rows)
+
+    def probabilities(self, rows: slice | Int64[Tensor, " rows"]) -> Float[Tensor, "heads rows keys"]:
+        """Probabilities in [0, 1] of the chosen query rows; a row sums to 1 over all keys."""
+        scores = (self.query[:, rows].float() * self.scale) @ self.key.float().transpose(1, 2)
+        if self.mask is not None:
+            scores += self.mask
+        return torch.softmax(scores, dim=-1)[..., self.keys]
+
+    def mean_rows(self, rows: slice | Int64[Tensor, " rows"]) -> Float[Tensor, "rows keys"]:
+        """Rows of S = mean over the heads of the probabilities, one head after the other in the same two buffers."""
+        query, keys = self.query[:, rows].float() * self.scale, self.key.float().transpose(1, 2)
+        scores = query.new_empty(query.shape[1], keys.shape[2])
+        probabilities = torch.empty_like(scores)
+        mean = torch.zeros_like(scores[:, self.keys])
+        for head_query, head_key in zip(query, keys, strict=True):
+            torch.mm(head_query, head_key, out=scores)
+            if self.mask is not None:
+                scores += self.mask
+            torch.softmax(scores, dim=-1, out=probabilities)
+            mean.add_(probabilities[:, self.keys], alpha=1 / len(query))
+        return mean
+
+
+def cross_attention(record: LayerRecord) -> Attention:
+    """Attention of the pixels to the text tokens of one block."""
+    tokens = record.cross_key.shape[1]
+    scale = _scale(record.cross_scale, record.cross_query)
+    mask = None if record.cross_mask is None else record.cross_mask.float()
+    if record.joint:
+        return Attention(record.cross_query, _joint_keys(record), slice(0, tokens), scale, _joint_mask(record))
+    return Attention(record.cross_query, record.cross_key.float(), slice(0, tokens), scale, mask)
+
+
+def self_attention(record: LayerRecord) -> Attention:
+    """Attention of the pixels to each other in one block.
+
+    Queries and keys keep their dtype, because they may have to wait for the reference layer.
+
+    Raises:
+        ValueError: the record holds no self-attention.
+    """
+    if record.self_key is None or (record.self_query is None and not record.joint):
+        raise ValueError(
+            f"layer {record.name!r} has no self-attention map; leave it out of the refinement layers and use layer rule 'vanilla'"
+        )
+    if record.joint:
+        tokens, scale = record.cross_key.shape[1], _scale(record.cross_scale, record.cross_query)
+        return Attention(record.cross_query, _joint_keys(record), slice(tokens, None), scale, _joint_mask(record))
+    assert record.self_query is not None
+    return Attention(record.self_query, record.self_key, slice(None), _scale(record.self_scale, record.self_query))
+
+
+def _scale(scale: float | None, query: Tensor) -> float:
+    return query.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _joint_keys(record: LayerRecord) -> Float[Tensor, "heads all_keys dim"]:
+    if record.self_key is None:
+        raise ValueError(f"layer {record.name!r} is marked joint but has no image keys; record its self_key")
+    return torch.cat([record.cross_key, record.self_key], dim=1)
+
+
+def _joint_mask(record: LayerRecord) -> Float[Tensor, " all_keys"] | None:
+    if record.cross_mask is None or record.self_key is None:
+        return None
+    mask = record.cross_mask.float()
+    return torch.cat([mask, mask.new_zeros(record.self_key.shape[1])])

@@ -1,0 +1,135 @@
+"""Auto aggregation over the heads of one layer, in closed form.
+
+A_h [pixels, tokens] is the cross-attention of head h, o_h = A_h V_h its output, W_h its block of the bias-free output projection
+and y = sum_h o_h W_h. The paper weighs head h at pixel p by w_h(p) = <o_h(p) W_h, y(p)> / |y(p)|^2. With u = y W^T split
+by heads this is <o_h(p), u_h(p)>: two matrix products, and no tensor of pixels x heads x channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from goca.aggregation.attention import cross_attention
+from goca.types import LayerRecord, OutputProjection
+
+PROBE = 64.0  # identity rows are this large, so that adding a bias in half precision rounds less of the weight away
+
+
+def projection_matrix(
+    projection: OutputProjection, value: Float[Tensor, "heads tokens dim"]
+) -> Float[Tensor, "out_channels channels"]:
+    """W^T in float32; read off the module where it is no plain matrix.
+
+    A linear module f with a bias is its value on the identity: W = (f(s I) - f(0)) / s. This needs no gradient, so it also works in
+    inference mode and for quantised modules that have none.
+
+    Raises:
+        ValueError: neither a weight nor a function is there.
+    """
+    if projection.weight is not None:
+        return projection.weight.float()
+    if projection.forward is None:
+        raise ValueError("an output projection needs a weight or a forward function; give one of them")
+    channels = value.shape[0] * value.shape[2]
+    inputs = torch.zeros(channels + 1, channels, dtype=value.dtype, device=value.device)
+    inputs[:channels].fill_diagonal_(PROBE)
+    outputs = projection.forward(inputs).float()
+    return ((outputs[:-1] - outputs[-1:]) / PROBE).T
+
+
+class HeadOutputs:
+    """Inner products of what the heads of one layer contribute; ``select`` a block of pixels, then read them."""
+
+    def __init__(self, value: Float[Tensor, "heads tokens dim"], weight: Float[Tensor, "out_channels channels"]) -> None:
+        self.value = value.float()
+        self.weight = weight
+
+    def select(self, probabilities: Float[Tensor, "heads pixels tokens"]) -> None:
+        """Make o = A V of these pixels the current block."""
+        self.outputs = probabilities @ self.value
+        self.total = self.outputs.transpose(0, 1).flatten(1) @ self.weight.T
+
+    def dots(self) -> Float[Tensor, "heads pixels"]:
+        """<o_h W_h, y>, through u = y W^T."""
+        heads, pixels, dim = self.outputs.shape
+        pulled = (self.total @ self.weight).view(pixels, heads, dim).transpose(0, 1)
+        return (self.outputs * pulled).sum(dim=-1)
+
+    def norms(self) -> Float[Tensor, "heads pixels"]:
+        """|o_h W_h| = sqrt(o_h (W_h W_h^T) o_h^T)."""
+        return ((self.outputs @ self.gram) * self.outputs).sum(dim=-1).clamp_min(0).sqrt()
+
+    def cosines(self) -> Float[Tensor, "heads pixels"]:
+        """Cosine between o_h W_h and y, in [-1, 1]."""
+        return self.dots() / (self.norms() * self.total.norm(dim=-1)).clamp_min(1e-12)
+
+    @cached_property
+    def gram(self) -> Float[Tensor, "heads dim dim"]:
+        """W_h W_h^T of every head."""
+        heads, _, dim = self.value.shape
+        blocks = self.weight.view(-1, heads, dim).permute(1, 2, 0)
+        return blocks @ blocks.transpose(1, 2)
+
+    @cached_property
+    def value_norms(self) -> Float[Tensor, "heads 1"]:
+        """Largest singular value of V_h W_h over the tokens, from the eigenvalues of V_h (W_h W_h^T) V_h^T."""
+        squares = torch.linalg.eigvalsh(self.value @ self.gram @ self.value.transpose(1, 2))
+        return squares[:, -1:].clamp_min(0).sqrt()
+
+
+HeadRule = Callable[[HeadOutputs], Float[Tensor, "heads pixels"]]
+
+HEAD_RULES: dict[str, HeadRule | None] = {
+    "average": None,
+    "l2-norm": HeadOutputs.norms,
+    "cosine": HeadOutputs.cosines,
+    "dot-product": lambda heads: heads.dots().clamp_min(0),
+    "dot-product w/o clamp": HeadOutputs.dots,
+    "cosine + VW": lambda heads: heads.cosines() * heads.value_norms,
+    "dot-product + VW": lambda heads: heads.dots().clamp_min(0) * heads.value_norms,
+}
+
+
+def head_rule(name: str) -> HeadRule | None:
+    """The rule of that name; ``None`` averages.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in HEAD_RULES:
+        raise ValueError(f"unknown head rule {name!r}; choose one of: {', '.join(HEAD_RULES)}")
+    return HEAD_RULES[name]
+
+
+def aggregate_heads(record: LayerRecord, rule: str = "dot-product w/o clamp") -> Float[Tensor, "pixels tokens"]:
+    """A(p, t) = sum_h w_h(p) A_h(p, t) in float32, the weights summing to 1 over the heads of every pixel.
+
+    Heads are averaged where the rule says so, where the layer has no value or projection, and at a pixel whose weights sum to
+    exactly 0. Works in blocks of pixels; a block's probabilities are the largest tensor.
+
+    Raises:
+        ValueError: unknown rule.
+    """
+    weigh = head_rule(rule)
+    attention = cross_attention(record)
+    heads, pixels, _ = record.cross_query.shape
+    outputs = None
+    if weigh is not None and record.cross_value is not None and record.projection is not None:
+        outputs = HeadOutputs(record.cross_value, projection_matrix(record.projection, record.cross_value))
+    blocks = []
+    for first, last in attention.blocks(pixels, heads):
+        probabilities = attention.probabilities(slice(first, last))
+        if weigh is None or outputs is None:
+            blocks.append(probabilities.mean(dim=0))
+            continue
+        outputs.select(probabilities)
+        weights = weigh(outputs)
+        total = weights.sum(dim=0)
+        weights = torch.where(total == 0, 1 / heads, weights / total)
+        blocks.append((probabilities * weights[..., None]).sum(dim=0))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

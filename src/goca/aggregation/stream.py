@@ -1,0 +1,231 @@
+"""The records of one forward pass, in order, to token maps: nothing of heads x pixels x pixels ever exists.
+
+Cross-attention is aggregated the moment a record arrives. Self-attention queries and keys wait until the reference layer is known, then
+are consumed in one pass over blocks of rows that serves the layer's weight and the refinement's mean map alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from goca.aggregation.attention import Attention, self_attention
+from goca.aggregation.heads import aggregate_heads, head_rule
+from goca.aggregation.layers import Comparison, Picker, affinity, layer_rule
+from goca.aggregation.resize import nearest_rows, resize_maps
+from goca.refine import FusedMap, MeanMap, Refiner
+from goca.types import Grid, LayerRecord
+
+FUSED_COST = 0.2  # measured: one row through the fused kernel, over forming that row of the head-mean map
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """What one image's attention says: token maps in [0, 1] that sum to 1 per pixel, layer weights that sum to 1, and S."""
+
+    token_maps: Float[Tensor, "tokens height width"]
+    weights: dict[str, float]
+    refiner: Refiner | None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which rows of a layer's self-attention are computed, and who takes which of them. Shared by layers of one grid."""
+
+    rows: Int64[Tensor, " rows"] | None  # None: all rows, in order
+    count: int
+    comparison: Comparison | None
+    compared: Picker | None
+    output_rows: Int64[Tensor, " output_rows"] | None  # rows that the refinement needs
+    accumulated: Picker | None  # None with output_rows: refine through the fused kernel
+
+
+class MapAggregator:
+    """Collects the records of one image: ``add`` each once, in forward order, then ``finish``.
+
+    Args:
+        head_rule: key of :data:`goca.aggregation.heads.HEAD_RULES`.
+        layer_rule: key of :data:`goca.aggregation.layers.LAYER_RULES`.
+        size: output grid (height, width).
+        cross_layers: names of the layers whose cross-attention is used.
+        reference: name of the layer whose record carries the reference features; not needed by layer rule "vanilla".
+        refine_layers: names of the layers whose self-attention refines; ignored at order 0.
+        refine_order: how often the refinement will be applied; decides how it is computed.
+
+    Raises:
+        ValueError: unknown rule, no layer, or a rule without its reference layer.
+    """
+
+    def __init__(
+        self,
+        head_rule_name: str,
+        layer_rule_name: str,
+        size: Grid,
+        cross_layers: Collection[str],
+        reference: str | None = None,
+        refine_layers: Collection[str] = (),
+        refine_order: int = 0,
+    ) -> None:
+        head_rule(head_rule_name)
+        self.head_rule = head_rule_name
+        self.layer_rule = layer_rule(layer_rule_name)
+        if not cross_layers:
+            raise ValueError("no layer to aggregate; name at least one cross-attention layer")
+        if self.layer_rule is not None and reference is None:
+            raise ValueError(f"layer rule {layer_rule_name!r} needs a reference layer; name one or use 'vanilla'")
+        self.size = (size[0], size[1])
+        self.cross_layers = frozenset(cross_layers)
+        self.reference = None if self.layer_rule is None else reference
+        self.refine_layers = frozenset(refine_layers if refine_order > 0 else ())
+        self.refine_order = refine_order
+        self._seen: set[str] = set()
+        self._pending: list[tuple[str, Grid, Attention]] = []
+        self._maps: dict[str, tuple[Grid, Tensor]] = {}
+        self._sums: dict[Grid, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
+        self._affinity: tuple[Tensor, Grid] | None = None
+        self._comparisons: dict[Grid, Comparison] = {}
+        self._plans: dict[tuple[Grid, bool, bool], _Plan] = {}
+        self._means: dict[Grid, Tensor] = {}
+        self._fused: list[FusedMap] = []
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Names of all layers that must be seen."""
+        return self.cross_layers | self.refine_layers | ({self.reference} if self.reference is not None else frozenset())
+
+    @torch.no_grad()
+    def add(self, record: LayerRecord) -> None:
+        """Take one block's record; a layer that nothing needs is ignored.
+
+        Raises:
+            ValueError: the same layer twice, a grid that does not fit, or a missing self-attention or reference.
+        """
+        name, grid = record.name, (record.grid[0], record.grid[1])
+        if name not in self.layers:
+            return
+        if name in self._seen:
+            raise ValueError(f"layer {name!r} was recorded twice; start a new aggregation for every forward pass")
+        if record.cross_query.shape[1] != grid[0] * grid[1]:
+            raise ValueError(f"layer {name!r} has {record.cross_query.shape[1]} pixels, which is no grid of {grid[0]} x {grid[1]}")
+        self._seen.add(name)
+        compared = self.layer_rule is not None and name in self.cross_layers
+        if name in self.cross_layers:
+            self._maps[name] = (grid, aggregate_heads(record, self.head_rule))
+            if not compared:
+                self._weigh(name, self._maps[name][1].new_ones(()))
+        if compared or name in self.refine_layers:
+            self._pending.append((name, grid, self_attention(record)))
+        if name == self.reference:
+            if record.reference is None:
+                raise ValueError(f"layer {name!r} is the reference layer, but its record has no reference features")
+            self._affinity = (affinity(record.reference), grid)
+        if self.layer_rule is None or self._affinity is not None:
+            for waiting in self._pending:
+                self._consume(*waiting)
+            self._pending.clear()
+
+    @torch.no_grad()
+    def finish(self) -> Aggregation:
+        """Sum over layers, clamp at 0, divide by the sum over all tokens.
+
+        Raises:
+            ValueError: a layer was not seen, or the maps are not finite.
+        """
+        missing = sorted(self.layers - self._seen)
+        if missing:
+            raise ValueError(f"{len(missing)} expected attention layers were not recorded: {', '.join(missing[:5])}")
+        total = torch.zeros(())
+        for grid, maps in self._sums.items():
+            total = total.to(maps.device) + resize_maps(maps.T.unflatten(1, grid), self.size)
+        total = total.clamp_min(0)
+        token_maps = total / total.sum(dim=0).clamp_min(torch.finfo(total.dtype).tiny)
+        if not torch.isfinite(token_maps.sum()):
+            raise ValueError("the attention maps are not finite; run the model in float32 or bfloat16")
+        weights = torch.stack(list(self._weights.values()))
+        shares = dict(zip(self._weights, (weights / weights.sum()).tolist(), strict=True))
+        return Aggregation(token_maps, shares, self._refiner(token_maps.device))
+
+    def _weigh(self, name: str, weight: Float[Tensor, ""]) -> None:
+        """Add a layer's map, times its weight, to the sum of its grid."""
+        self._weights[name] = weight
+        grid, maps = self._maps.pop(name)
+        if grid in self._sums:
+            self._sums[grid].addcmul_(maps, weight)
+        else:
+            self._sums[grid] = maps * weight
+
+    def _consume(self, name: str, grid: Grid, attention: Attention) -> None:
+        """The one pass over a layer's self-attention rows, for its weight and for the refinement."""
+        compared = self.layer_rule is not None and name in self.cross_layers
+        plan = self._plan(grid, compared, name in self.refine_layers, attention.query.device)
+        attention = replace(attention, key=attention.key.float())
+        if plan.output_rows is not None and plan.accumulated is None:
+            rows = plan.output_rows.to(attention.query.device)
+            kept = attention.query if len(rows) == grid[0] * grid[1] else attention.query[:, rows]
+            self._fused.append(FusedMap(grid, self._picked(grid, rows.device), replace(attention, query=kept)))
+        sums: Tensor | None = None
+        for first, last in attention.blocks(plan.count):
+            block = attention.mean_rows(slice(first, last) if plan.rows is None else plan.rows[first:last])
+            if plan.comparison is not None and plan.compared is not None:
+                at, picked = plan.compared.pick(block, first)
+                partial = plan.comparison.partial(picked, at)
+                sums = partial if sums is None else sums + partial
+            if plan.accumulated is not None:
+                at, picked = plan.accumulated.pick(block, first)
+                self._means[grid][at : at + len(picked)] += picked
+        if sums is not None and self.layer_rule is not None:
+            self._weigh(name, self.layer_rule.weight(sums).clamp_min(0))
+
+    def _plan(self, grid: Grid, compared: bool, refines: bool, device: torch.device) -> _Plan:
+        """Rows to compute on ``grid``.
+
+        The refinement accumulates a mean map when the rows that only it would need cost less than ``refine_order`` passes through
+        the fused kernel: extra rows <= order * FUSED_COST * output rows. Otherwise it keeps queries and keys for that kernel.
+        """
+        key = (grid, compared, refines)
+        if key in self._plans:
+            return self._plans[key]
+        comparison = self._comparison(grid) if compared else None
+        rows = torch.empty(0, dtype=torch.int64) if comparison is None else comparison.sources
+        output_rows, accumulate = None, False
+        if refines:
+            output_rows = torch.unique(nearest_rows(grid, self.size))
+            union = torch.unique(torch.cat([rows, output_rows]))
+            accumulate = len(union) - len(rows) <= self.refine_order * FUSED_COST * len(output_rows)
+            if accumulate:
+                rows = union
+                if grid not in self._means:
+                    self._means[grid] = torch.zeros(len(output_rows), grid[0] * grid[1], device=device)
+        plan = _Plan(
+            rows=None if len(rows) == grid[0] * grid[1] else rows.to(device),
+            count=len(rows),
+            comparison=comparison,
+            compared=None if comparison is None else Picker(rows, comparison.sources, device),
+            output_rows=output_rows,
+            accumulated=Picker(rows, output_rows, device) if accumulate and output_rows is not None else None,
+        )
+        self._plans[key] = plan
+        return plan
+
+    def _comparison(self, grid: Grid) -> Comparison:
+        if grid not in self._comparisons:
+            assert self.layer_rule is not None and self._affinity is not None
+            self._comparisons[grid] = Comparison(self.layer_rule, *self._affinity, grid)
+        return self._comparisons[grid]
+
+    def _picked(self, grid: Grid, device: torch.device) -> Int64[Tensor, " pixels"] | None:
+        """For each output pixel, the index of its row among the rows that the refinement keeps of ``grid``."""
+        if grid == self.size:
+            return None
+        return torch.unique(nearest_rows(grid, self.size), return_inverse=True)[1].to(device)
+
+    def _refiner(self, device: torch.device) -> Refiner | None:
+        if not self.refine_layers:
+            return None
+        means = [MeanMap(grid, self._picked(grid, device), matrix) for grid, matrix in self._means.items()]
+        return Refiner(self.size, len(self.refine_layers), (*means, *self._fused))

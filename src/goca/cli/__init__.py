@@ -1,0 +1,28 @@
+"""The command line: ``goca COMMAND --help`` explains each command."""
+
+from __future__ import annotations
+
+import typer
+
+from goca.cli import bench, evaluate, models, scenes, segment, verify
+from goca.cli.common import OneSentenceErrors
+
+app = typer.Typer(
+    name="goca",
+    cls=OneSentenceErrors,
+    help="Segment images with text-to-image diffusion models, without training (GoCA, CVPR 2026).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(segment.segment)
+app.command()(models.models)
+app.command()(scenes.scenes)
+app.command()(evaluate.evaluate)
+app.command()(verify.verify)
+app.command()(bench.bench)
+
+
+def main() -> None:
+    """Entry point of the ``goca`` program."""
+    app()

@@ -1,0 +1,92 @@
+"""What the commands share: errors as one sentence, JSON alone on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from goca.segmenter import Segmenter
+
+
+class OneSentenceErrors(TyperGroup):
+    """A group whose commands report ``ValueError`` and ``OSError`` in one sentence and end with exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            typer.echo(f"goca: {sentence(error)}", err=True)
+            raise typer.Exit(2) from None
+
+
+def sentence(error: Exception) -> str:
+    """The message of an error on one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def split_list(values: Sequence[str]) -> list[str]:
+    """The entries of an option that may be repeated and may hold several entries separated by commas."""
+    return [entry.strip() for value in values for entry in value.split(",") if entry.strip()]
+
+
+@contextlib.contextmanager
+def clean_stdout() -> Iterator[None]:
+    """Send whatever libraries print meanwhile to standard error, so that standard output holds the answer alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def print_json(answer: object) -> None:
+    """Print the answer of a command for programs."""
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def progress(task: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; the function it gives takes (steps done, steps in all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        identity = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(identity, completed=done, total=total)
+
+
+def load_segmenter(model: str | None, preset: str | None = None, device: str | None = None) -> Segmenter:
+    """Load a model, the default one where none is named, onto a device that is there.
+
+    Raises:
+        ValueError: unknown model, preset or device.
+        OSError: the model cannot be fetched.
+    """
+    from goca.models import DEFAULT_MODEL
+    from goca.segmenter import Segmenter
+
+    check_device(device)
+    return Segmenter.from_pretrained(model or DEFAULT_MODEL, device=device, method=preset)
+
+
+def check_device(device: str | None) -> None:
+    """Raise ``ValueError`` for a device that is no device's name or not on this machine."""
+    import torch
+
+    if device is None:
+        return
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps") from None
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if kind != "cpu" and (accelerator is None or accelerator.type != kind):
+        raise ValueError(f"there is no {kind} device on this machine; use {accelerator.type if accelerator else 'cpu'}")

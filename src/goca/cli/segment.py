@@ -1,0 +1,111 @@
+"""``goca segment``: images in, pictures and JSON out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from goca.cli.common import clean_stdout, load_segmenter, print_json, progress, split_list
+
+if TYPE_CHECKING:
+    from goca.result import Segmentation
+
+
+def segment(
+    images: Annotated[list[str], typer.Argument(help="Image files.", metavar="IMAGE...")],
+    classes: Annotated[
+        list[str],
+        typer.Option(help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman".'),
+    ],
+    caption: Annotated[
+        str | None, typer.Option(help="A sentence that describes the images and mentions the classes.")
+    ] = None,
+    background: Annotated[
+        list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name shown by 'goca models', hub id, or local folder. Default: scenes-dit.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Method: paper, plus, vanilla, manual... Default: the model's own.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score of the background, which gets the pixels where no class scores more.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("goca-out"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Segment images into the classes that you name.
+
+    Writes for every image IMAGE_overlay.png, IMAGE_labels.png (indexed), IMAGE_heat_CLASS.png and IMAGE.json (COCO RLE).
+
+    Example: goca segment photo.jpg --classes "cat,grass,sky" --model sd15
+    """
+    with clean_stdout():
+        names = split_list(classes)
+        if not names:
+            raise ValueError('name at least one class, for example --classes "cat,grass,sky"')
+        check_images(images)
+        check_folder(out)
+        segmenter = load_segmenter(model, preset, device)
+        if threshold is not None:
+            method = segmenter.method
+            segmenter.method = replace(method, threshold=threshold)
+        phrases = split_list(background or [])
+        segmenter.prompt(names, caption=caption, background=phrases)
+        answers = []
+        with progress("segmenting") as report:
+            for done, (image, stem) in enumerate(zip(images, file_stems(images), strict=True)):
+                report(done, len(images))
+                result = segmenter(image, names, caption=caption, background=phrases, seed=seed)
+                answers.append(describe(image, result, result.save(out, stem)))
+    for note in dict.fromkeys(note for answer in answers for note in answer["notes"]):
+        typer.echo(f"note: {note}", err=True)
+    if as_json:
+        print_json({"results": answers})
+    else:
+        for answer in answers:
+            areas = ", ".join(f"{entry['name']} {entry['area']:.0%}" for entry in answer["classes"])
+            typer.echo(f"{answer['image']}: {areas}\n  {answer['files']['overlay']}")
+
+
+def check_images(images: list[str]) -> None:
+    """Decode every image once, so that a bad one is refused before anything is computed or written."""
+    from goca.images import read_image
+
+    for image in images:
+        read_image(image)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``OSError`` early where the folder to write to is a file or lies below one."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise OSError(f"cannot write to the folder {folder} ({path} is a file); choose another one with --out")
+
+
+def file_stems(images: list[str]) -> list[str]:
+    """One stem per image for its results; the second ``cat`` of another folder becomes ``cat-2``."""
+    taken: set[str] = set()
+    stems = []
+    for image in images:
+        stem, number = Path(image).stem, 2
+        while stem.casefold() in taken:
+            stem, number = f"{Path(image).stem}-{number}", number + 1
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def describe(image: str, result: Segmentation, files: dict[str, Path]) -> dict[str, Any]:
+    """What the command says about one image."""
+    areas = [{"name": name, "area": share} for name, share in result.areas.items()]
+    paths = {key: str(path) for key, path in files.items()}
+    return {"image": image, "classes": areas, "files": paths, "notes": list(result.notes)}

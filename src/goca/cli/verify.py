@@ -1,0 +1,39 @@
+"""``goca verify``: compare with the published code's recorded results."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from goca.cli.common import clean_stdout, print_json
+
+
+def verify(
+    paths: Annotated[list[str], typer.Argument(help="Golden files or folders of them.", metavar="PATH...")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Check golden files: one line per case with its kind, name, largest difference, and pass or fail.
+
+    The exit code is 0 only when all pass.
+    """
+    checks = []
+    with clean_stdout():
+        from goca.verify import verify as run
+
+        cases = run(paths)
+    for check in cases:
+        checks.append(check)
+        if not as_json:
+            verdict = "pass" if check.passed else "fail"
+            ending = f"  {check.message}" if check.message else ""
+            typer.echo(f"{check.kind}  {check.name}  {check.difference:.2e}  {verdict}{ending}")
+    if as_json:
+        entries = [asdict(check) for check in checks]
+        for entry in entries:
+            entry["difference"] = entry["difference"] if math.isfinite(entry["difference"]) else None
+        print_json({"passed": all(check.passed for check in checks), "checks": entries})
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)

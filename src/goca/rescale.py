@@ -1,0 +1,127 @@
+"""Per-pixel rescaling: from maps of tokens to maps of classes that can be compared with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from goca.types import Prompt, ScoreMaps
+
+TINY = 1e-12
+
+
+@lru_cache(maxsize=8)
+def _kernel(device: torch.device) -> Float[Tensor, "1 1 5 5"]:
+    axis = torch.exp(-(torch.arange(-2.0, 3.0, device=device) ** 2) / (2 * 1.1**2))
+    axis = axis / axis.sum()
+    return (axis[:, None] * axis)[None, None]
+
+
+def blur(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """Gaussian blur, 5 x 5, sigma 1.1, reflect padding.
+
+    Raises:
+        ValueError: maps of fewer than 3 pixels a side, which cannot be reflected.
+    """
+    if min(maps.shape[1:]) < 3:
+        raise ValueError(f"maps of {maps.shape[1]} x {maps.shape[2]} are too small to blur; use an output grid of 3 x 3 or more")
+    return F.conv2d(F.pad(maps[:, None], (2, 2, 2, 2), mode="reflect"), _kernel(maps.device))[:, 0]
+
+
+def min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """(C - min) / (max - min) of every map: [0, 1]; a constant map becomes 0."""
+    low, high = torch.aminmax(maps.flatten(1), dim=1)
+    return (maps - low[:, None, None]) / (high - low).clamp_min(TINY)[:, None, None]
+
+
+def divide_by_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """C / max of every map."""
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(TINY)
+
+
+def smooth_min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """Blur, then min-max: the step that the rules call ``renorm+``."""
+    return min_max(blur(maps))
+
+
+@dataclass(frozen=True)
+class RescaleRule:
+    """Steps in this order: ``share`` divides by the sum over content tokens; ``normalise``; times the raw map; ``finish``."""
+
+    share: bool = False
+    normalise: Callable[[Tensor], Tensor] | None = None
+    times_raw: bool = False
+    finish: Callable[[Tensor], Tensor] | None = None
+
+
+RESCALE_RULES: dict[str, RescaleRule] = {
+    "raw": RescaleRule(),
+    "per-token renorm": RescaleRule(normalise=divide_by_max),
+    "per-token renorm+": RescaleRule(normalise=smooth_min_max),
+    "sum-1 rescaling": RescaleRule(True),
+    "sum-1 rescaling + per-token renorm": RescaleRule(True, divide_by_max),
+    "sum-1 rescaling + per-token renorm+": RescaleRule(True, smooth_min_max),
+    "sum-1 rescaling + per-token renorm x raw": RescaleRule(True, divide_by_max, True),
+    "sum-1 rescaling + per-token renorm+ x raw": RescaleRule(True, smooth_min_max, True),
+    "sum-1 rescaling + per-token renorm+ x raw + renorm": RescaleRule(True, smooth_min_max, True, smooth_min_max),
+}
+
+
+def rescale_rule(name: str) -> RescaleRule:
+    """The rule of that name.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in RESCALE_RULES:
+        raise ValueError(f"unknown rescaling rule {name!r}; choose one of: {', '.join(RESCALE_RULES)}")
+    return RESCALE_RULES[name]
+
+
+def content_share(
+    token_maps: Float[Tensor, "tokens height width"], content: tuple[int, ...]
+) -> Float[Tensor, "height width"]:
+    """factor(p) = sum of A(p, t) over the content tokens.
+
+    Raises:
+        ValueError: no content token.
+    """
+    if not content:
+        raise ValueError("the prompt has no content token to rescale by; name at least one thing in it")
+    return token_maps[list(content)].sum(dim=0)
+
+
+def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, rule: str) -> ScoreMaps:
+    """Class maps, and the pixel-wise maximum over the background phrases' maps (zeros where there is none).
+
+    A class's raw map is the mean over its tokens. See :data:`RESCALE_RULES` for what follows.
+
+    Raises:
+        ValueError: unknown rule, no class, a concept without tokens, or a token beyond the text.
+    """
+    steps = rescale_rule(rule)
+    concepts = (*prompt.classes, *prompt.background)
+    if not prompt.classes:
+        raise ValueError("the prompt names no class; give at least one")
+    selection = torch.zeros(len(concepts), len(token_maps))
+    for row, concept in enumerate(concepts):
+        if not concept.tokens or not 0 <= min(concept.tokens) <= max(concept.tokens) < len(token_maps):
+            raise ValueError(f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt")
+        selection[row, list(concept.tokens)] = 1 / len(concept.tokens)
+    raw = (selection.to(token_maps.device) @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
+    maps = raw / content_share(token_maps, prompt.content).clamp_min(TINY) if steps.share else raw
+    if steps.normalise is not None:
+        maps = steps.normalise(maps)
+    if steps.times_raw:
+        maps = maps * raw
+    if steps.finish is not None:
+        maps = steps.finish(maps)
+    count = len(prompt.classes)
+    background = maps[count:].amax(dim=0) if prompt.background else torch.zeros_like(maps[0])
+    return ScoreMaps(tuple(concept.name for concept in prompt.classes), maps[:count], background)

@@ -1,0 +1,251 @@
+"""The whole flow: encode, record, aggregate, rescale, refine, label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import overload
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
+
+from goca.aggregation.stream import Aggregation, MapAggregator
+from goca.backbones.base import Conditioning
+from goca.images import ImageSource, fit_to_model, read_image
+from goca.labels import label
+from goca.method import PRESETS, Method
+from goca.models import DEFAULT_MODEL, LoadedModel, load
+from goca.prompt import build_prompt
+from goca.refine import refine
+from goca.rescale import rescale
+from goca.result import Segmentation
+from goca.types import LayerRecord, Prompt, ScoreMaps
+
+Images = ImageSource | Sequence[ImageSource]
+BATCH = 8
+UNFAMILIAR = (
+    "this image does not look like the drawn scenes that {name} knows, so expect little of the result; "
+    "for photographs take a big model, e.g. --model sd15"
+)
+
+
+class Segmenter:
+    """Segments images with a text-to-image diffusion model that was never trained for it (GoCA, arXiv 2603.06178).
+
+    Args:
+        model: a loaded model, see :func:`goca.models.load`; mostly made by :meth:`from_pretrained`.
+        method: how attention becomes labels: a :class:`Method`, the name of a preset, or ``None`` for the model's own preset.
+    """
+
+    def __init__(self, model: LoadedModel, method: Method | str | None = None) -> None:
+        self.model = model
+        self.method = resolve_method(model.spec.preset if method is None else method)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = DEFAULT_MODEL,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        method: Method | str | None = None,
+    ) -> Segmenter:
+        """Load a model by its name in :func:`goca.list_models`, a hub id, or the local folder of a diffusers pipeline."""
+        if isinstance(method, str):
+            resolve_method(method)
+        return cls(load(name, device=device, dtype=dtype, revision=revision), method)
+
+    @overload
+    def __call__(
+        self,
+        images: ImageSource,
+        classes: Sequence[str],
+        *,
+        caption: str | None = None,
+        background: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Segmentation: ...
+    @overload
+    def __call__(
+        self,
+        images: Sequence[ImageSource],
+        classes: Sequence[str],
+        *,
+        caption: str | None = None,
+        background: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[Segmentation]: ...
+    def __call__(
+        self,
+        images: Images,
+        classes: Sequence[str],
+        *,
+        caption: str | None = None,
+        background: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Segmentation | list[Segmentation]:
+        """Segment one image or a list of images into the given classes.
+
+        Args:
+            images: path, PIL image or uint8 array (height, width, 3); or a list of these.
+            classes: names of the classes; synonyms are separated by ``|``.
+            caption: a text that mentions them; without it the text is the names, separated by commas.
+            background: phrases that stand for everything else, e.g. ``["background"]``.
+            seed: of the noise. An image's result does not depend on the other images of the list.
+
+        Raises:
+            ValueError: an image that cannot be read, or classes that do not fit the model or the caption.
+        """
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
+        prompt = self.prompt(classes, caption=caption, background=background)
+        results: list[Segmentation] = []
+        for start in range(0, len(sources), BATCH):
+            pictures = [read_image(source) for source in sources[start : start + BATCH]]
+            latents = self.encode(pictures)
+            (scores,), errors = self.score(latents, [prompt] * len(pictures), [self.method], seed)
+            for picture, maps, error in zip(pictures, scores, errors, strict=True):
+                results.append(self._segmentation(picture, maps, error, bool(prompt.background)))
+        return results if several else results[0]
+
+    def prompt(
+        self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()
+    ) -> Prompt:
+        """Align classes with the tokens of this model's text encoder, see :func:`goca.prompt.build_prompt`."""
+        backbone = self.model.backbone
+        return build_prompt(
+            classes,
+            backbone.tokenizer,
+            caption=caption,
+            background=background,
+            vocabulary=self.model.spec.vocabulary,
+            max_length=backbone.max_tokens,
+        )
+
+    def encode(self, images: Sequence[ImageSource]) -> Float[Tensor, "batch channels rows columns"]:
+        """Latents of images, each resized to the model's square."""
+        side, backbone = self.model.spec.image_size, self.model.backbone
+        tensors = [fit_to_model(read_image(image), side, backbone.size_multiple) for image in images]
+        return backbone.encode_image(torch.stack(tensors))
+
+    @torch.no_grad()
+    def score(
+        self,
+        latents: Float[Tensor, "batch channels rows columns"],
+        prompts: Sequence[Prompt],
+        methods: Sequence[Method],
+        seed: int = 0,
+    ) -> tuple[list[list[ScoreMaps]], list[float]]:
+        """Refined maps of every method for every image, from shared recordings.
+
+        Each pass (a timestep, flipped or not) is one forward of the denoiser; a method averages the maps of its passes.
+
+        Returns:
+            maps[method][image], and per image the mean squared error of the first pass's prediction of the clean latent, which
+            tells how well the model knows this kind of image (only meaningful for models that predict the clean latent).
+        """
+        backbone = self.model.backbone
+        conditioning = backbone.encode_prompt([prompt.text for prompt in prompts])
+        plans = [self.passes(method) for method in methods]
+        collected: list[list[list[ScoreMaps]]] = [[[] for _ in prompts] for _ in methods]
+        errors: list[float] = []
+        for timestep, flipped in dict.fromkeys(step for plan in plans for step in plan):
+            wanted = [index for index, plan in enumerate(plans) if (timestep, flipped) in plan]
+            aggregators = {index: [self.aggregator(methods[index]) for _ in prompts] for index in wanted}
+            clean = latents.flip(-1) if flipped else latents
+            prediction = self._record(clean, timestep, conditioning, seed, aggregators)
+            if not errors:
+                errors = (prediction - clean).float().square().mean(dim=(1, 2, 3)).tolist()
+            for index in wanted:
+                for image, (aggregator, prompt) in enumerate(zip(aggregators[index], prompts, strict=True)):
+                    maps = self.class_maps(aggregator.finish(), prompt, methods[index])
+                    collected[index][image].append(flip(maps) if flipped else maps)
+        return [[mean_maps(passes) for passes in images] for images in collected], errors
+
+    def passes(self, method: Method) -> list[tuple[int, bool]]:
+        """The forwards of a method: (timestep, flipped), the model's own timestep first."""
+        base = self.model.spec.timestep
+        factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
+        timesteps = [round(base * factor) for factor in factors[: method.timesteps]]
+        return [(timestep, flipped) for timestep in timesteps for flipped in ((False, True) if method.flip else (False,))]
+
+    def aggregator(self, method: Method) -> MapAggregator:
+        """What turns the records of one image into maps, by ``method`` and the model's own settings."""
+        spec, backbone = self.model.spec, self.model.backbone
+        if method.layer_set == "manual" and not spec.manual_layers:
+            raise ValueError(f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'")
+        cross = spec.manual_layers if method.layer_set == "manual" else spec.cross_layers or backbone.layers
+        return MapAggregator(
+            method.heads or spec.head_rule,
+            method.layers,
+            (spec.output_grid, spec.output_grid),
+            cross,
+            spec.reference_layer,
+            spec.refine_layers,
+            self.refine_order(method),
+        )
+
+    def refine_order(self, method: Method) -> int:
+        """How often the self-attention is applied: the method's choice, else the model's."""
+        return self.model.spec.refine_order if method.refine_order is None else method.refine_order
+
+    def class_maps(self, aggregation: Aggregation, prompt: Prompt, method: Method) -> ScoreMaps:
+        """Token maps to refined class maps in [0, 1]."""
+        scores = rescale(aggregation.token_maps, prompt, method.rescale)
+        return refine(scores, aggregation.refiner, self.refine_order(method))
+
+    def _record(
+        self,
+        latents: Tensor,
+        timestep: int,
+        conditioning: Conditioning,
+        seed: int,
+        aggregators: dict[int, list[MapAggregator]],
+    ) -> Tensor:
+        """One forward; every aggregator gets the records of its image as they come."""
+        backbone = self.model.backbone
+
+        def hand_out(image: int, record: LayerRecord) -> None:
+            for images in aggregators.values():
+                images[image].add(record)
+
+        generators = [torch.Generator().manual_seed(seed) for _ in latents]
+        noisy = backbone.add_noise(latents, timestep, generators)
+        return backbone.record(noisy, timestep, conditioning, hand_out)
+
+    def _segmentation(self, image: Image, maps: ScoreMaps, error: float, has_background: bool) -> Segmentation:
+        method, spec = self.method, self.model.spec
+        size = (image.height, image.width)
+        with_background = has_background or method.threshold is not None
+        labels = label(maps, size, method.background if with_background else None, method.threshold or 0.0)
+        stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
+        names = (*maps.classes, "background") if with_background else maps.classes
+        unfamiliar = spec.familiar_error is not None and error > spec.familiar_error
+        notes = (UNFAMILIAR.format(name=spec.name),) if unfamiliar else ()
+        return Segmentation(image, names, np.asarray(labels), stacked.float().cpu().numpy(), notes)
+
+
+def resolve_method(method: Method | str) -> Method:
+    """The method of a preset's name, or the method itself."""
+    if isinstance(method, Method):
+        return method
+    if method not in PRESETS:
+        raise ValueError(f"unknown preset {method!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[method]
+
+
+def flip(maps: ScoreMaps) -> ScoreMaps:
+    """Mirror maps left to right."""
+    return replace(maps, maps=maps.maps.flip(-1), background=maps.background.flip(-1))
+
+
+def mean_maps(passes: Sequence[ScoreMaps]) -> ScoreMaps:
+    """Average the maps of several passes over the same image."""
+    if len(passes) == 1:
+        return passes[0]
+    maps = torch.stack([each.maps for each in passes]).mean(dim=0)
+    return ScoreMaps(passes[0].classes, maps, torch.stack([each.background for each in passes]).mean(dim=0))

@@ -1,0 +1,162 @@
+"""The streaming engine against the literal reference, on random shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goca.aggregation import LAYER_RULES, MapAggregator, attention
+from goca.aggregation import stream as stream_module
+from goca.refine import FusedMap, MeanMap
+from tests import reference
+from tests.records import random_records
+
+PAPER = ("dot-product w/o clamp", "dot-product similarity")
+
+
+def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1):
+    aggregator = MapAggregator(*rules, size, [r.name for r in records], f"layer{at}", refine_layers, order)
+    for record in records:
+        aggregator.add(record)
+    return aggregator.finish()
+
+
+def literal(records, size, rules=PAPER, refine_layers=(), at=1):
+    return reference.aggregate(records, *rules, size, f"layer{at}", refine_layers)
+
+
+def assert_equal(found, expected, tolerance=2e-5):
+    assert found.weights == pytest.approx(expected.weights, rel=1e-4)
+    torch.testing.assert_close(found.token_maps.double(), expected.token_maps, atol=tolerance, rtol=0)
+
+
+def assert_same_refinement(found, expected, size, order, tolerance=1e-4):
+    maps = torch.rand(3, *size, generator=torch.Generator().manual_seed(5))
+    wanted = maps.double().flatten(1).T
+    for _ in range(order):
+        maps, wanted = found.refiner(maps), expected.refiner @ wanted
+    torch.testing.assert_close(maps.flatten(1).T.double(), wanted, atol=tolerance, rtol=tolerance)
+
+
+grids = st.tuples(st.integers(2, 7), st.integers(2, 7))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layers=st.lists(grids, min_size=2, max_size=4),
+    size=grids,
+    rule=st.sampled_from(sorted(LAYER_RULES)),
+    order=st.integers(1, 6),
+    at=st.integers(0, 1),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    joint=st.booleans(),
+    masked=st.integers(0, 2),
+    seed=st.integers(0, 99),
+)
+def test_streaming_equals_the_literal_method(layers, size, rule, order, at, dtype, joint, masked, seed):
+    records = random_records(layers, seed, dtype=dtype, joint=joint, masked=masked)
+    rules, refine_layers = ("dot-product w/o clamp", rule), tuple(r.name for r in records[::2])
+    found = stream(records, size, rules, refine_layers, order, at)
+    expected = literal(records, size, rules, refine_layers, at)
+    assert_equal(found, expected)
+    assert_same_refinement(found, expected, size, 1)
+
+
+@pytest.mark.parametrize("rule", ["dot-product similarity", "mse", "iou-like"])
+def test_small_blocks_change_nothing(monkeypatch, rule):
+    records = random_records([(6, 4), (3, 5), (4, 4), (8, 10)])
+    expected = literal(records, (5, 6), (PAPER[0], rule), ("layer0", "layer3"))
+    monkeypatch.setattr(attention, "BLOCK_SCORES_CPU", 100)
+    found = stream(records, (5, 6), (PAPER[0], rule), ("layer0", "layer3"), 9)
+    assert_equal(found, expected)
+    assert_same_refinement(found, expected, (5, 6), 1)
+
+
+def test_rows_skipped_by_nearest_downsampling_are_not_computed(monkeypatch):
+    records = random_records([(8, 12), (4, 6)])
+    computed = []
+    rows_of = attention.Attention.mean_rows
+
+    def counting(self, rows):
+        block = rows_of(self, rows)
+        computed.append(tuple(block.shape))
+        return block
+
+    monkeypatch.setattr(attention.Attention, "mean_rows", counting)
+    assert_equal(stream(records, (8, 12)), literal(records, (8, 12)))
+    assert sorted(computed) == [(24, 24), (24, 96)]
+
+
+def test_fused_refinement_where_it_is_cheaper_and_mean_map_where_rows_are_there_anyway():
+    records = random_records([(8, 8), (4, 4), (8, 8)])
+    layers = ("layer0", "layer1", "layer2")
+    for order, kinds in ((2, {MeanMap, FusedMap}), (4, {MeanMap})):
+        found = stream(records, (8, 8), refine_layers=layers, order=order)
+        assert {type(part) for part in found.refiner.maps} == kinds
+        assert_same_refinement(found, literal(records, (8, 8), refine_layers=layers), (8, 8), order, 1e-3)
+
+
+def test_fused_refinement_takes_more_maps_than_a_head_is_wide():
+    records = random_records([(8, 8), (2, 2)], dim=4)
+    found = stream(records, (8, 8), refine_layers=("layer0",), order=1)
+    assert isinstance(found.refiner.maps[0], FusedMap)
+    maps = torch.rand(9, 8, 8)
+    expected = literal(records, (8, 8), refine_layers=("layer0",)).refiner @ maps.double().flatten(1).T
+    torch.testing.assert_close(found.refiner(maps).flatten(1).T.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_no_self_attention_is_touched_when_nothing_needs_it(monkeypatch):
+    records = [replace(r, self_query=None, self_key=None) for r in random_records([(4, 4), (3, 5)])]
+    monkeypatch.setattr(stream_module, "self_attention", lambda record: pytest.fail("self-attention was read"))
+    found = stream(records, (4, 4), (PAPER[0], "vanilla"), ("layer0",), 0)
+    assert found.refiner is None
+    assert found.weights == {"layer0": 0.5, "layer1": 0.5}
+
+
+def test_layers_outside_the_selection_are_ignored():
+    records = random_records([(4, 4)] * 3)
+    aggregator = MapAggregator(*PAPER, (4, 4), ["layer0"], "layer2", ["layer0"], 2)
+    for record in records:
+        aggregator.add(record)
+    found = aggregator.finish()
+    expected = reference.aggregate(records, *PAPER, (4, 4), "layer2", ("layer0",), cross_layers=("layer0",))
+    assert_equal(found, expected)
+
+
+def test_token_maps_sum_to_one_and_stay_positive():
+    maps = stream(random_records([(4, 6), (2, 3)]), (4, 6)).token_maps
+    torch.testing.assert_close(maps.sum(dim=0), torch.ones(4, 6))
+    assert maps.min() >= 0
+
+
+def test_what_is_missing_is_said():
+    records = random_records([(4, 4), (4, 4)])
+    aggregator = MapAggregator(*PAPER, (4, 4), ["layer0", "layer1"], "layer1")
+    with pytest.raises(ValueError, match=r"2 expected attention layers were not recorded: layer0, layer1"):
+        aggregator.finish()
+    aggregator.add(records[0])
+    with pytest.raises(ValueError, match="recorded twice"):
+        aggregator.add(records[0])
+    with pytest.raises(ValueError, match="no reference features"):
+        aggregator.add(replace(records[1], reference=None))
+    with pytest.raises(ValueError, match="has no self-attention map"):
+        stream([replace(records[0], self_key=None), records[1]], (4, 4))
+    with pytest.raises(ValueError, match="no grid of 3 x 4"):
+        stream([replace(records[0], grid=(3, 4)), records[1]], (4, 4))
+    with pytest.raises(ValueError, match="not finite"):
+        stream([replace(records[0], cross_query=records[0].cross_query * torch.nan), records[1]], (4, 4))
+
+
+def test_choices_are_checked_before_anything_runs():
+    with pytest.raises(ValueError, match="unknown head rule 'best'; choose one of: average"):
+        MapAggregator("best", "vanilla", (4, 4), ["a"])
+    with pytest.raises(ValueError, match="unknown layer rule 'best'; choose one of: dot-product similarity"):
+        MapAggregator("average", "best", (4, 4), ["a"])
+    with pytest.raises(ValueError, match="needs a reference layer"):
+        MapAggregator("average", "mse", (4, 4), ["a"])
+    with pytest.raises(ValueError, match="no layer to aggregate"):
+        MapAggregator("average", "vanilla", (4, 4), [])
