@@ -50,5 +50,6 @@ def random_records(
     """Records ``layer0``, ``layer1``, ... on the given grids."""
     generator = torch.Generator().manual_seed(seed)
     return [
-        random_record(f"layer{index}", grid, heads, dim, tokens, generator, **options) for index, grid in enumerate(grids)
+        random_record(f"layer{index}", grid, heads, dim, tokens, generator, **options)
+        for index, grid in enumerate(grids)
     ]

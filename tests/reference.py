@@ -1,7 +1,8 @@
 """The method written out literally: every map, every head and every resized matrix is formed.
 
-Slow and hungry on purpose. It is what the streaming engine has to be equal to, and what the benchmarks compare it with; it
-shares no code with :mod:`goca`. Inputs are the same records; everything is computed in the dtype asked for (float64 by default).
+Slow and hungry on purpose. It is what the streaming engine has to be equal to, and what the benchmarks compare it
+with; it shares no code with :mod:`goca`. Inputs are the same records; everything is computed in the dtype asked for
+(float64 by default).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """Token maps ``[tokens, h, w]``, layer weights by name, and the mean self-attention on the output grid (or ``None``)."""
+    """Token maps ``[tokens, h, w]``, layer weights by name, and S on the output grid (or ``None``)."""
 
     token_maps: Tensor
     weights: dict[str, float]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import reference
 import torch
 
 from goca.refine import MeanMap, Refiner, refine
 from goca.types import ScoreMaps
-from tests import reference
 
 
 def matrix():
@@ -20,7 +20,9 @@ def test_refine_equals_the_reference_and_leaves_an_empty_background_out():
         found = refine(scores, refiner, 2)
         both = torch.cat([scores.maps, background[None]]).double()
         expected = reference.refined(both, matrix().double(), 2)
-        torch.testing.assert_close(torch.cat([found.maps, found.background[None]]).double(), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            torch.cat([found.maps, found.background[None]]).double(), expected, atol=1e-5, rtol=0
+        )
 
 
 def test_order_zero_or_no_refiner_changes_nothing():

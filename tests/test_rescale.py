@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import reference
 import torch
 
 from goca.rescale import RESCALE_RULES, blur, min_max, rescale
 from goca.types import Concept, Prompt
-from tests import reference
 
 OBJECTS, BACKGROUND, CONTENT = ((1,), (2, 3)), ((4,), (5, 6)), (1, 2, 3, 4, 5, 6)
 

@@ -1,6 +1,6 @@
 """Training-free semantic segmentation with pre-trained text-to-image diffusion models.
 
-The names below are imported when they are first used, so that ``import goca`` and ``goca --help`` do not wait for torch.
+The names below are imported when they are first used, so that ``goca --help`` does not wait for torch.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def read_image(source: ImageSource) -> Image.Image:
     composited on white. Of an animation the first frame is taken.
 
     Args:
-        source: path of an image file, PIL image of any mode, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8
-            (or of uint16 for grey).
+        source: path of an image file, PIL image of any mode, or uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4);
+            a grey array may be uint16.
 
     Raises:
         ImageError: the source is missing, empty, no image, damaged, or of an unusable shape or type.
@@ -44,7 +44,8 @@ def read_image(source: ImageSource) -> Image.Image:
     if isinstance(source, (str, Path)):
         return _from_file(source)
     raise ImageError(
-        f"cannot read an image from a {type(source).__name__}; pass a path, a PIL image or a uint8 array (height, width, 3)"
+        f"cannot read an image from a {type(source).__name__}; "
+        "pass a path, a PIL image or a uint8 array (height, width, 3)"
     )
 
 
@@ -53,8 +54,8 @@ def fit_to_model(
 ) -> Float[Tensor, "channels=3 height width"]:
     """Resize an RGB image to a model's size and scale it to [-1, 1].
 
-    The whole image becomes a square of ``side`` pixels, as published. With ``keep_aspect`` it keeps its shape instead, at
-    about the same area: height and width are rounded to ``multiple`` and the aspect is limited to 4 : 1.
+    The whole image becomes a square of ``side`` pixels, as published. With ``keep_aspect`` it keeps its shape
+    instead, at about the same area: height and width are rounded to ``multiple`` and the aspect is limited to 4 : 1.
 
     Raises:
         ValueError: ``side`` is no multiple of ``multiple``.
@@ -90,18 +91,13 @@ def _from_file(source: str | Path) -> Image.Image:
         raise ImageError(f"{name} is empty (0 bytes); copy or download the image again")
     try:
         with Image.open(name) as image:
-            return _decode(image, name)
+            image.load()
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image that can be read; convert it to PNG or JPEG") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name} has too many pixels to be read safely; make it smaller first") from None
     except PermissionError:
         raise ImageError(f"{name} may not be read; change its permissions") from None
-
-
-def _decode(image: Image.Image, name: str) -> Image.Image:
-    try:
-        image.load()
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error):
         raise ImageError(f"{name} is damaged or cut short; copy or download the image again") from None
     return _flatten(image, name)
@@ -114,7 +110,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if not grey and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         hint = "; use array.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
         raise ImageError(
-            f"the array has shape {array.shape}, but an image is (height, width), (height, width, 3) or (height, width, 4){hint}"
+            f"the array has shape {array.shape}, "
+            f"but an image is (height, width), (height, width, 3) or (height, width, 4){hint}"
         )
     if array.dtype != np.uint8 and not (grey and array.dtype == np.uint16):
         raise ImageError(

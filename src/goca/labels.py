@@ -36,10 +36,11 @@ def background_rule(name: str) -> BackgroundRule:
 
 
 def label(scores: ScoreMaps, size: Grid, rule: str | None, threshold: float = 0.0) -> Int64[Tensor, "height width"]:
-    """Index of the best class at every pixel of an image of ``size`` (height, width); the background is ``len(classes)``.
+    """Index of the best class at every pixel of an image of ``size`` (height, width); the background is
+    ``len(classes)``.
 
-    Maps are resized bilinearly, a few at a time; the background's score is made of its resized map by ``rule``. Without a rule
-    every pixel gets a class. The first class wins a tie.
+    Maps are resized bilinearly, a few at a time; the background's score is made of its resized map by ``rule``.
+    Without a rule every pixel gets a class. The first class wins a tie.
 
     Raises:
         ValueError: unknown rule, or nothing to choose from.

@@ -1,8 +1,9 @@
 """Refinement of class maps by the mean self-attention of a few layers: C <- S C.
 
-S = mean over layers of U S_l V^T (see :mod:`goca.aggregation.resize`); its rows are not renormalised. It is an operator here: maps are
-resized to a layer's grid by V^T, multiplied there, and the rows picked by U. A layer is applied either through a head-mean map
-that was accumulated while streaming, or through the fused attention kernel with the maps as values.
+S = mean over layers of U S_l V^T (see :mod:`goca.aggregation.resize`); its rows are not renormalised. It is an
+operator here: maps are resized to a layer's grid by V^T, multiplied there, and the rows picked by U. A layer is
+applied either through a head-mean map that was accumulated while streaming, or through the fused attention kernel with
+the maps as values.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def class_colours(names: Sequence[str]) -> tuple[Colour, ...]:
 
 @lru_cache(maxsize=1)
 def palette() -> tuple[Colour, ...]:
-    """256 colours, each the farthest from its predecessors for the kind of colour vision that tells them apart least."""
+    """256 colours, each the farthest from its predecessors for the colour vision that tells them apart least."""
     steps = np.arange(16, 256, 26)
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     points = colour_coordinates(candidates)
@@ -127,7 +127,7 @@ def overlay(
 
 
 def legend(entries: Sequence[str], colours: Sequence[Colour], width: int, font_size: int) -> Image.Image:
-    """Coloured squares with texts in as many columns as fit into ``width``, on white; wider where one entry needs it."""
+    """Coloured squares with texts in as many columns as ``width`` holds, on white; wider where an entry needs it."""
     font = ImageFont.load_default(font_size)
     pad, row = font_size // 2, font_size * 3 // 2
     column = max(int(font.getlength(text)) for text in entries) + font_size + 3 * pad
@@ -151,7 +151,7 @@ def heat_map(image: Image.Image, scores: Float[np.ndarray, "height width"], opac
 
 
 def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, object]:
-    """COCO's compressed run-length code of a mask: ``{"size": [height, width], "counts": "..."}``, as pycocotools reads it."""
+    """COCO's compressed run-length code of a mask: ``{"size": [height, width], "counts": "..."}``."""
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
 

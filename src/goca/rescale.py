@@ -30,7 +30,9 @@ def blur(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height
         ValueError: maps of fewer than 3 pixels a side, which cannot be reflected.
     """
     if min(maps.shape[1:]) < 3:
-        raise ValueError(f"maps of {maps.shape[1]} x {maps.shape[2]} are too small to blur; use an output grid of 3 x 3 or more")
+        raise ValueError(
+            f"maps of {maps.shape[1]} x {maps.shape[2]} are too small to blur; use an output grid of 3 x 3 or more"
+        )
     return F.conv2d(F.pad(maps[:, None], (2, 2, 2, 2), mode="reflect"), _kernel(maps.device))[:, 0]
 
 
@@ -52,7 +54,7 @@ def smooth_min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "m
 
 @dataclass(frozen=True)
 class RescaleRule:
-    """Steps in this order: ``share`` divides by the sum over content tokens; ``normalise``; times the raw map; ``finish``."""
+    """In this order: ``share`` divides by the sum of content tokens; ``normalise``; times the raw map; ``finish``."""
 
     share: bool = False
     normalise: Callable[[Tensor], Tensor] | None = None
@@ -112,7 +114,9 @@ def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, ru
     selection = torch.zeros(len(concepts), len(token_maps))
     for row, concept in enumerate(concepts):
         if not concept.tokens or not 0 <= min(concept.tokens) <= max(concept.tokens) < len(token_maps):
-            raise ValueError(f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt")
+            raise ValueError(
+                f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt"
+            )
         selection[row, list(concept.tokens)] = 1 / len(concept.tokens)
     raw = (selection.to(token_maps.device) @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
     maps = raw / content_share(token_maps, prompt.content).clamp_min(TINY) if steps.share else raw

@@ -1,7 +1,7 @@
 """What passes between the stages of the pipeline: frozen dataclasses, no behaviour beyond derived sizes.
 
-Axes, everywhere in the package: ``heads`` H, ``pixels`` P = h * w of one attention grid in row-major order, ``tokens`` n of
-the text, ``dim`` d of one head, ``channels`` D = H * d, ``classes`` K, ``height`` and ``width`` of maps or images.
+Axes, everywhere in the package: ``heads`` H, ``pixels`` P = h * w of one attention grid in row-major order, ``tokens``
+n of the text, ``dim`` d of one head, ``channels`` D = H * d, ``classes`` K, ``height`` and ``width`` of maps or images.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Concept:
 class Prompt:
     """A text together with what its tokens mean.
 
-    ``content`` holds the positions of all tokens that carry meaning (no special tokens, articles or punctuation), whether or
-    not a class claims them; ``background`` lists the phrases that stand for "nothing of the above".
+    ``content`` holds the positions of all tokens that carry meaning (no special tokens, articles or punctuation),
+    whether or not a class claims them; ``background`` lists the phrases that stand for "nothing of the above".
     """
 
     text: str
@@ -42,9 +42,9 @@ class Prompt:
 class OutputProjection:
     """The linear map that mixes the heads of one attention layer, bias-free.
 
-    ``weight`` is the plain matrix (out_channels x channels, the layout of ``torch.nn.Linear``) or ``None`` when the module is
-    something else (LoRA on top, quantised); then ``forward`` is the module itself, and products with it and its transpose are
-    taken through it.
+    ``weight`` is the plain matrix (out_channels x channels, the layout of ``torch.nn.Linear``) or ``None`` when the
+    module is something else (LoRA on top, quantised); then ``forward`` is the module itself, and the matrix is read
+    off its outputs.
     """
 
     weight: Float[Tensor, "out_channels channels"] | None
@@ -59,7 +59,8 @@ class LayerRecord:
     softmax(scale * q k^T). ``cross_mask`` is the additive mask over tokens (0 or a large negative number), if any.
     ``reference`` holds the features F of the reference layer, only there. A layer without values averages its heads.
     ``joint`` says that one softmax runs over text *and* image keys (MMDiT): then ``cross_query`` are the image queries,
-    ``self_key`` the image keys, ``self_query`` is not needed, and the cross- and self-attention are slices of the same rows.
+    ``self_key`` the image keys, ``self_query`` is not needed, and the cross- and self-attention are slices of the same
+    rows.
     """
 
     name: str

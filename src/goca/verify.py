@@ -29,7 +29,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Check:
-    """One golden case: its kind and name, the largest difference found, what is allowed, and a sentence where it broke."""
+    """One golden case: its kind and name, the largest difference, what is allowed, and a sentence where it broke."""
 
     kind: str
     name: str
@@ -40,7 +40,8 @@ class Check:
 
 
 def verify(paths: Iterable[str | Path]) -> Iterator[Check]:
-    """Check every golden file among ``paths``, files or folders (walked to the bottom); a broken file is a failed check.
+    """Check every golden file among ``paths``, files or folders (walked to the bottom); a broken file is a failed
+    check.
 
     Raises:
         ValueError: a path does not exist, or there is no golden file at all.
@@ -82,7 +83,7 @@ def case_kind(case: Case, tensors: Tensors) -> str:
 
 
 def golden_records(case: Case, tensors: Tensors, branch: str = "") -> list[LayerRecord]:
-    """The recorded layers of a ``maps`` case, or of one half (``branch`` "positive." or "negative.") of a ``guidance`` case."""
+    """The layers of a ``maps`` case, or of one half (``branch`` "positive." or "negative.") of a ``guidance`` case."""
     records = []
     for index, (heads, grid) in enumerate(zip(case["heads"], case["grids"], strict=True)):
         part = f"layer{index}.{branch}"
@@ -154,11 +155,13 @@ CHECKS: dict[str, Callable[[Case, Tensors], tuple[float, float]]] = {"maps": che
 
 
 def _golden_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as given; of folders, every safetensors file and those JSON files that are cases (a tokenizer's are not)."""
+    """Files as given; of folders, every safetensors file and the JSON files that are cases (a tokenizer's are not)."""
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in (".safetensors", ".json") and file.is_file())
+            found = sorted(
+                file for file in path.rglob("*") if file.suffix in (".safetensors", ".json") and file.is_file()
+            )
             files += [file for file in found if file.suffix == ".safetensors" or _is_json_case(file)]
         elif path.is_file():
             files.append(path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import reference
 import torch
+from records import random_records
 
 from goca.aggregation import HEAD_RULES, aggregate_heads, attention
 from goca.types import OutputProjection
-from tests import reference
-from tests.records import random_records
 
 
 @pytest.mark.parametrize("rule", sorted(HEAD_RULES))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records import random_records
 
 from goca.aggregation import LAYER_RULES, MapAggregator, attention
 from goca.aggregation import stream as stream_module
 from goca.refine import FusedMap, MeanMap
-from tests import reference
-from tests.records import random_records
 
 PAPER = ("dot-product w/o clamp", "dot-product similarity")
 
@@ -92,12 +92,20 @@ def test_rows_skipped_by_nearest_downsampling_are_not_computed(monkeypatch):
 
 
 def test_fused_refinement_where_it_is_cheaper_and_mean_map_where_rows_are_there_anyway():
-    records = random_records([(8, 8), (4, 4), (8, 8)])
+    records = random_records([(8, 8), (2, 2), (8, 8)])
     layers = ("layer0", "layer1", "layer2")
-    for order, kinds in ((2, {MeanMap, FusedMap}), (4, {MeanMap})):
+    for order, kinds in ((1, {MeanMap, FusedMap}), (2, {MeanMap})):
         found = stream(records, (8, 8), refine_layers=layers, order=order)
         assert {type(part) for part in found.refiner.maps} == kinds
         assert_same_refinement(found, literal(records, (8, 8), refine_layers=layers), (8, 8), order, 1e-3)
+
+
+def test_a_mean_map_beyond_the_memory_budget_is_never_formed(monkeypatch):
+    records = random_records([(8, 8), (8, 8)])
+    monkeypatch.setattr(stream_module, "MEAN_MAP_ENTRIES", 64 * 64 - 1)
+    found = stream(records, (8, 8), refine_layers=("layer0", "layer1"), order=3)
+    assert {type(part) for part in found.refiner.maps} == {FusedMap}
+    assert_same_refinement(found, literal(records, (8, 8), refine_layers=("layer0", "layer1")), (8, 8), 3)
 
 
 def test_fused_refinement_takes_more_maps_than_a_head_is_wide():

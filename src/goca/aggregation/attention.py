@@ -26,7 +26,7 @@ class Attention:
     mask: Float[Tensor, " all_keys"] | None = None
 
     def blocks(self, rows: int, heads: int = 1) -> Iterator[tuple[int, int]]:
-        """Consecutive (first, last) that cut ``rows`` queries so that the scores of ``heads`` heads fit the memory budget."""
+        """Consecutive (first, last) that cut ``rows`` queries so that ``heads`` heads' scores fit the memory budget."""
         budget = BLOCK_SCORES_CPU if self.query.device.type == "cpu" else BLOCK_SCORES_DEVICE
         step = max(1, budget // (heads * self.key.shape[1]))
         for first in range(0, rows, step):
@@ -74,7 +74,8 @@ def self_attention(record: LayerRecord) -> Attention:
     """
     if record.self_key is None or (record.self_query is None and not record.joint):
         raise ValueError(
-            f"layer {record.name!r} has no self-attention map; leave it out of the refinement layers and use layer rule 'vanilla'"
+            f"layer {record.name!r} has no self-attention map; "
+            "leave it out of the refinement layers and use layer rule 'vanilla'"
         )
     if record.joint:
         tokens, scale = record.cross_key.shape[1], _scale(record.cross_scale, record.cross_query)

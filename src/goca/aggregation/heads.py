@@ -1,8 +1,8 @@
 """Auto aggregation over the heads of one layer, in closed form.
 
-A_h [pixels, tokens] is the cross-attention of head h, o_h = A_h V_h its output, W_h its block of the bias-free output projection
-and y = sum_h o_h W_h. The paper weighs head h at pixel p by w_h(p) = <o_h(p) W_h, y(p)> / |y(p)|^2. With u = y W^T split
-by heads this is <o_h(p), u_h(p)>: two matrix products, and no tensor of pixels x heads x channels.
+A_h [pixels, tokens] is the cross-attention of head h, o_h = A_h V_h its output, W_h its block of the bias-free output
+projection and y = sum_h o_h W_h. The paper weighs head h at pixel p by w_h(p) = <o_h(p) W_h, y(p)> / |y(p)|^2. With u
+= y W^T split by heads this is <o_h(p), u_h(p)>: two matrix products, and no tensor of pixels x heads x channels.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def projection_matrix(
 ) -> Float[Tensor, "out_channels channels"]:
     """W^T in float32; read off the module where it is no plain matrix.
 
-    A linear module f with a bias is its value on the identity: W = (f(s I) - f(0)) / s. This needs no gradient, so it also works in
-    inference mode and for quantised modules that have none.
+    A linear module f with a bias is its value on the identity: W = (f(s I) - f(0)) / s. This needs no gradient, so it
+    also works in inference mode and for quantised modules that have none.
 
     Raises:
         ValueError: neither a weight nor a function is there.
@@ -45,7 +45,9 @@ def projection_matrix(
 class HeadOutputs:
     """Inner products of what the heads of one layer contribute; ``select`` a block of pixels, then read them."""
 
-    def __init__(self, value: Float[Tensor, "heads tokens dim"], weight: Float[Tensor, "out_channels channels"]) -> None:
+    def __init__(
+        self, value: Float[Tensor, "heads tokens dim"], weight: Float[Tensor, "out_channels channels"]
+    ) -> None:
         self.value = value.float()
         self.weight = weight
 
@@ -109,8 +111,8 @@ def head_rule(name: str) -> HeadRule | None:
 def aggregate_heads(record: LayerRecord, rule: str = "dot-product w/o clamp") -> Float[Tensor, "pixels tokens"]:
     """A(p, t) = sum_h w_h(p) A_h(p, t) in float32, the weights summing to 1 over the heads of every pixel.
 
-    Heads are averaged where the rule says so, where the layer has no value or projection, and at a pixel whose weights sum to
-    exactly 0. Works in blocks of pixels; a block's probabilities are the largest tensor.
+    Heads are averaged where the rule says so, where the layer has no value or projection, and at a pixel whose weights
+    sum to exactly 0. Works in blocks of pixels; a block's probabilities are the largest tensor.
 
     Raises:
         ValueError: unknown rule.

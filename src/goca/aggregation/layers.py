@@ -1,9 +1,10 @@
-"""Auto aggregation over layers: how well each layer's self-attention agrees with the affinity of the reference features.
+"""Auto aggregation over layers: how well each layer's self-attention agrees with the affinity of the reference
+features.
 
-R = softmax(F F^T / sqrt(D)) on the reference grid; S_l is the head-mean self-attention of layer l, resized to that grid as U S V^T (queries
-nearest, keys bilinear). The paper's weight is <R, U S V^T> = <U^T R V, S>: R is transformed once per resolution, S is never
-resized, and rows of S that nearest resizing skips are never computed. The other two published rules are not linear in S; they resize
-its rows block by block.
+R = softmax(F F^T / sqrt(D)) on the reference grid; S_l is the head-mean self-attention of layer l, resized to that
+grid as U S V^T (queries nearest, keys bilinear). The paper's weight is <R, U S V^T> = <U^T R V, S>: R is transformed
+once per resolution, S is never resized, and rows of S that nearest resizing skips are never computed. The other two
+published rules are not linear in S; they resize its rows block by block.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Partial = Callable[[Tensor, Tensor], Tensor]
 class LayerRule:
     """A comparison of R with S that adds up over blocks of rows.
 
-    ``partial`` maps two equal blocks of rows to a vector of sums, ``weight`` the added vector to the layer's weight. A ``linear``
-    rule may compare the transformed R with S as it is; the others compare R with the resized S.
+    ``partial`` maps two equal blocks of rows to a vector of sums, ``weight`` the added vector to the layer's weight. A
+    ``linear`` rule may compare the transformed R with S as it is; the others compare R with the resized S.
     """
 
     linear: bool

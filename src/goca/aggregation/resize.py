@@ -1,7 +1,8 @@
 """Resizing of attention maps between grids: keys bilinear (no antialias), queries nearest, and the transpose of both.
 
-A resized self-attention is U S V^T: U [target pixels, source pixels] picks a row for every target query, V mixes keys. Neither is
-formed: U is an index, V is separable, one small matrix per axis. Grids are (height, width); pixels are in row-major order.
+A resized self-attention is U S V^T: U [target pixels, source pixels] picks a row for every target query, V mixes keys.
+Neither is formed: U is an index, V is separable, one small matrix per axis. Grids are (height, width); pixels are in
+row-major order.
 """
 
 from __future__ import annotations

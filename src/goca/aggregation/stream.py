@@ -1,7 +1,8 @@
 """The records of one forward pass, in order, to token maps: nothing of heads x pixels x pixels ever exists.
 
-Cross-attention is aggregated the moment a record arrives. Self-attention queries and keys wait until the reference layer is known, then
-are consumed in one pass over blocks of rows that serves the layer's weight and the refinement's mean map alike.
+Cross-attention is aggregated the moment a record arrives. Self-attention queries and keys wait until the reference
+layer is known, then are consumed in one pass over blocks of rows that serves the layer's weight and the refinement's
+mean map alike.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from goca.aggregation.resize import nearest_rows, resize_maps
 from goca.refine import FusedMap, MeanMap, Refiner
 from goca.types import Grid, LayerRecord
 
-FUSED_COST = 0.2  # measured: one row through the fused kernel, over forming that row of the head-mean map
+FUSED_COST = 0.85  # measured: one row through the fused kernel, over forming that row of the head-mean map
+MEAN_MAP_ENTRIES = 2**26  # 256 MiB; a larger mean map is never formed
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """What one image's attention says: token maps in [0, 1] that sum to 1 per pixel, layer weights that sum to 1, and S."""
+    """Of one image: token maps in [0, 1] that sum to 1 per pixel, layer weights that sum to 1, and the operator S."""
 
     token_maps: Float[Tensor, "tokens height width"]
     weights: dict[str, float]
@@ -34,7 +36,7 @@ class Aggregation:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which rows of a layer's self-attention are computed, and who takes which of them. Shared by layers of one grid."""
+    """Which rows of a layer's self-attention are computed, and who takes which. Shared by layers of one grid."""
 
     rows: Int64[Tensor, " rows"] | None  # None: all rows, in order
     count: int
@@ -96,7 +98,9 @@ class MapAggregator:
     @property
     def layers(self) -> frozenset[str]:
         """Names of all layers that must be seen."""
-        return self.cross_layers | self.refine_layers | ({self.reference} if self.reference is not None else frozenset())
+        return (
+            self.cross_layers | self.refine_layers | ({self.reference} if self.reference is not None else frozenset())
+        )
 
     @torch.no_grad()
     def add(self, record: LayerRecord) -> None:
@@ -111,7 +115,9 @@ class MapAggregator:
         if name in self._seen:
             raise ValueError(f"layer {name!r} was recorded twice; start a new aggregation for every forward pass")
         if record.cross_query.shape[1] != grid[0] * grid[1]:
-            raise ValueError(f"layer {name!r} has {record.cross_query.shape[1]} pixels, which is no grid of {grid[0]} x {grid[1]}")
+            raise ValueError(
+                f"layer {name!r} has {record.cross_query.shape[1]} pixels, which is no grid of {grid[0]} x {grid[1]}"
+            )
         self._seen.add(name)
         compared = self.layer_rule is not None and name in self.cross_layers
         if name in self.cross_layers:
@@ -184,8 +190,9 @@ class MapAggregator:
     def _plan(self, grid: Grid, compared: bool, refines: bool, device: torch.device) -> _Plan:
         """Rows to compute on ``grid``.
 
-        The refinement accumulates a mean map when the rows that only it would need cost less than ``refine_order`` passes through
-        the fused kernel: extra rows <= order * FUSED_COST * output rows. Otherwise it keeps queries and keys for that kernel.
+        The refinement accumulates a mean map when the rows that only it would need cost less than ``refine_order``
+        passes through the fused kernel, extra rows <= order * FUSED_COST * output rows, and the map is not too large.
+        Otherwise it keeps queries and keys for that kernel.
         """
         key = (grid, compared, refines)
         if key in self._plans:
@@ -196,7 +203,8 @@ class MapAggregator:
         if refines:
             output_rows = torch.unique(nearest_rows(grid, self.size))
             union = torch.unique(torch.cat([rows, output_rows]))
-            accumulate = len(union) - len(rows) <= self.refine_order * FUSED_COST * len(output_rows)
+            cheaper = len(union) - len(rows) <= self.refine_order * FUSED_COST * len(output_rows)
+            accumulate = cheaper and len(output_rows) * grid[0] * grid[1] <= MEAN_MAP_ENTRIES
             if accumulate:
                 rows = union
                 if grid not in self._means:

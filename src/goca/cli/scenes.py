@@ -20,7 +20,8 @@ def scenes(
 ) -> None:
     """Write pictures of the embedded models' world, with exact masks and captions.
 
-    Writes images/NAME.png, labels/NAME.png (indexed by the lines of classes.txt, counted from 0), captions.json, classes.txt.
+    Writes images/NAME.png, labels/NAME.png (indexed by the lines of classes.txt, counted from 0), captions.json and
+    classes.txt.
     """
     from goca.datasets.scenes import CLASS_NAMES, make_scene
     from goca.render import class_colours, indexed_image

@@ -44,7 +44,8 @@ def segment(
 ) -> None:
     """Segment images into the classes that you name.
 
-    Writes for every image IMAGE_overlay.png, IMAGE_labels.png (indexed), IMAGE_heat_CLASS.png and IMAGE.json (COCO RLE).
+    Writes for every image IMAGE_overlay.png, IMAGE_labels.png (indexed), IMAGE_heat_CLASS.png and IMAGE.json (with
+    COCO RLE).
 
     Example: goca segment photo.jpg --classes "cat,grass,sky" --model sd15
     """

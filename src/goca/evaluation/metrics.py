@@ -9,7 +9,8 @@ PROTOCOLS = ("paper", "standard")
 
 
 class ConfusionMatrix:
-    """Counts of (true class, predicted class) pixels over a data set; index 0 is the background where a data set has one.
+    """Counts of (true class, predicted class) pixels over a data set; index 0 is the background where a data set has
+    one.
 
     Args:
         classes: how many classes there are, the background included.
@@ -51,7 +52,10 @@ class ConfusionMatrix:
 
 
 def count_pixels(
-    predicted: Integer[np.ndarray, "*pixels"], truth: Integer[np.ndarray, "*true_pixels"], classes: int, ignore: int | None = None
+    predicted: Integer[np.ndarray, "*pixels"],
+    truth: Integer[np.ndarray, "*true_pixels"],
+    classes: int,
+    ignore: int | None = None,
 ) -> Int64[np.ndarray, "classes classes"]:
     """Counts [true, predicted] of one image.
 
@@ -59,7 +63,7 @@ def count_pixels(
         ValueError: shapes that differ, or labels out of range.
     """
     if predicted.shape != truth.shape:
-        raise ValueError(f"prediction of shape {predicted.shape} and truth of shape {truth.shape} differ; resize the prediction")
+        raise ValueError(f"prediction of shape {predicted.shape} and truth of shape {truth.shape} differ; resize one")
     predicted, truth = predicted.ravel().astype(np.int64), truth.ravel().astype(np.int64)
     if ignore is not None:
         kept = truth != ignore
@@ -67,7 +71,7 @@ def count_pixels(
     for name, labels in (("predicted", predicted), ("true", truth)):
         if labels.size and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(
-                f"{name} labels go from {labels.min()} to {labels.max()}, beyond {classes} classes; map or ignore the others first"
+                f"{name} labels go from {labels.min()} to {labels.max()}, beyond {classes} classes; map them first"
             )
     return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
@@ -81,8 +85,8 @@ def intersection_union(counts: Int64[np.ndarray, "classes classes"]) -> Int64[np
 def mean_iou(intersections_unions: Int64[np.ndarray, "classes 2"], protocol: str = "paper") -> float:
     """mIoU in [0, 1].
 
-    ``paper``: mean over all classes of intersection / (union + 1e-8), a class that never occurs counting 0. ``standard``: mean of
-    intersection / union over the classes that occur or are predicted.
+    ``paper``: mean over all classes of intersection / (union + 1e-8), a class that never occurs counting 0.
+    ``standard``: mean of intersection / union over the classes that occur or are predicted.
 
     Raises:
         ValueError: unknown protocol.

@@ -133,7 +133,10 @@ def build_t5_tokenizer(words: Sequence[str] = VOCABULARY) -> T5Tokenizer:
 
 
 def build_clip_tokenizer(words: Sequence[str] = VOCABULARY) -> CLIPTokenizer:
-    """A byte-pair tokenizer whose merges spell out the known words from left to right; other words fall apart into letters."""
+    """A byte-pair tokenizer whose merges spell out the known words from left to right; other words fall apart into letters.
+
+    A word whose letters another word's merges take first keeps several tokens, as rare words do with the real CLIP.
+    """
     letters = [*"abcdefghijklmnopqrstuvwxyz,"]
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     merges: list[tuple[str, str]] = []

@@ -1,0 +1,233 @@
+"""The command line, on a tiny pipeline with random weights: answers, files, refusals in one sentence, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import goca
+from goca.cli import app
+from goca.cli.common import sentence, split_list
+from goca.cli.segment import file_stems
+from goca.datasets.scenes import CLASS_NAMES, make_scene
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (30, 50, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def refusal(result: Result) -> str:
+    """The one sentence on standard error of a refused command that wrote nothing to standard output."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("goca: ")]
+    assert len(lines) == 1 and "Traceback" not in result.stderr
+    return lines[0]
+
+
+def test_help_names_every_command_without_loading_torch(run: Run) -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in ("segment", "models", "scenes", "evaluate", "verify", "bench"):
+        assert command in result.stdout
+        assert run(command, "--help").exit_code == 0
+    code = "import sys, goca.cli; sys.exit('torch' in sys.modules)"
+    sources = Path(goca.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=sources, check=False).returncode == 0
+
+
+def test_models(run: Run) -> None:
+    answer = json.loads(run("models", "--json").stdout)
+    assert answer["default"] == "scenes-dit"
+    assert {"scenes-dit", "scenes-unet", "sd15", "pixart-sigma"} <= {model["name"] for model in answer["models"]}
+    assert "scenes-dit" in run("models").stdout
+
+
+def test_scenes_are_written_whole(run: Run, tmp_path: Path) -> None:
+    answer = json.loads(run("scenes", "--count", 2, "--seed", 7, "--size", 64, "--out", "s", "--json").stdout)
+    assert answer["count"] == 2
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
+        "captions.json",
+        "classes.txt",
+        "images",
+        "labels",
+    ]
+    names = (tmp_path / "s/classes.txt").read_text().splitlines()
+    assert tuple(names) == CLASS_NAMES
+    captions = json.loads((tmp_path / "s/captions.json").read_text())
+    for index in range(2):
+        scene, name = make_scene(7, index, 64), f"{index:05d}.png"
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "s/images" / name)), np.asarray(scene.image))
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "s/labels" / name)), scene.labels)
+        assert captions[name] == {"caption": scene.caption}
+
+
+def test_scenes_are_not_mixed_with_others(run: Run) -> None:
+    run("scenes", "--count", 1, "--out", "s")
+    assert "already holds scenes; choose another folder with --out" in refusal(
+        run("scenes", "--count", 1, "--out", "s")
+    )
+
+
+def test_scenes_need_a_folder(run: Run, photo: Path) -> None:
+    assert "cannot write to the folder photo.png" in refusal(run("scenes", "--count", 1, "--out", "photo.png"))
+
+
+def test_segment_writes_files_and_json(run: Run, photo: Path, tmp_path: Path, dit_folder: Path) -> None:
+    result = run("segment", photo, "--classes", "cat, grass", "--classes", "sky", "--model", dit_folder, "--json")
+    assert result.exit_code == 0, result.output
+    (answer,) = json.loads(result.stdout)["results"]
+    assert [entry["name"] for entry in answer["classes"]] == ["cat", "grass", "sky"]
+    assert sum(entry["area"] for entry in answer["classes"]) == pytest.approx(1)
+    assert set(answer["files"]) == {"labels", "overlay", "json", "heat cat", "heat grass", "heat sky"}
+    assert all((tmp_path / path).is_file() for path in answer["files"].values())
+    assert Image.open(tmp_path / "goca-out/photo_labels.png").size == (50, 30)
+
+
+def test_segment_says_where_the_pictures_are(run: Run, photo: Path, dit_folder: Path) -> None:
+    result = run("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--out", "o")
+    assert result.exit_code == 0, result.output
+    assert "photo.png: cat" in result.stdout and "o/photo_overlay.png" in result.stdout
+
+
+def test_threshold_adds_the_background(run: Run, photo: Path, dit_folder: Path) -> None:
+    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--json")
+    for threshold, share in (("1.5", 1), ("-1", 0)):
+        result = run(*words, "--threshold", threshold)
+        assert result.exit_code == 0, result.output
+        background = json.loads(result.stdout)["results"][0]["classes"][-1]
+        assert background == {"name": "background", "area": share}
+
+
+def test_images_of_the_same_name_do_not_overwrite_each_other(
+    run: Run, photo: Path, tmp_path: Path, dit_folder: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    Image.new("L", (9, 8)).save(tmp_path / "other/photo.png")
+    result = run("segment", photo, tmp_path / "other/photo.png", "--classes", "cat,sky", "--model", dit_folder)
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "goca-out/photo_labels.png").size == (50, 30)
+    assert Image.open(tmp_path / "goca-out/photo-2_labels.png").size == (9, 8)
+    assert file_stems(["a/x.png", "b/X.jpg", "x-2.png"]) == ["x", "X-2", "x-2-2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("gone.png", "--classes", "cat"), "no such image file: gone.png"),
+        (("photo.png", "gone.png", "--classes", "cat"), "no such image file: gone.png"),
+        (("photo.png", "--classes", " , "), 'name at least one class, for example --classes "cat,grass,sky"'),
+        (("photo.png", "--classes", "cat,cat"), "cat"),
+        (("https://example.org/a.png", "--classes", "cat"), "https://example.org/a.png is a web address"),
+        (("photo.png", "--classes", "cat", "--out", "photo.png/x"), "cannot write to the folder photo.png/x"),
+        (("photo.png", "--classes", "cat", "--device", "toaster"), "unknown device 'toaster'; use cpu"),
+        (("photo.png", "--classes", "cat", "--preset", "best"), "unknown preset 'best'; choose one of paper"),
+    ],
+)
+def test_refused_segmentations_write_nothing(
+    run: Run, photo: Path, dit_folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(run("segment", *words, "--model", dit_folder))
+    assert [path.name for path in photo.parent.iterdir()] == ["photo.png"]
+
+
+def test_unknown_model_lists_the_known_ones(run: Run, photo: Path) -> None:
+    message = refusal(run("segment", photo, "--classes", "cat", "--model", "sd99"))
+    assert "sd99" in message and "scenes-dit" in message
+
+
+def test_evaluate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    class Model:
+        class spec:
+            name = "stub"
+
+    class Stub:
+        model = Model
+
+    def evaluate_scenes(segmenter: object, presets: list[str], **options: Any) -> list[dict[str, Any]]:
+        options.pop("progress")(1, 2)
+        seen.update(options)
+        print("noise of a library")
+        return [{"preset": preset, "miou": 0.5} for preset in presets]
+
+    monkeypatch.setattr("goca.evaluation.runner.evaluate_scenes", evaluate_scenes)
+    monkeypatch.setattr("goca.cli.evaluate.load_segmenter", lambda model, device: Stub())
+    words = ("evaluate", "--dataset", "scenes", "--limit", 2, "--seed", 5, "--presets", "vanilla,paper")
+    answer = json.loads(run(*words, "--no-refine", "--json").stdout)
+    assert answer["results"] == [{"preset": "vanilla", "miou": 0.5}, {"preset": "paper", "miou": 0.5}]
+    assert seen == {"limit": 2, "seed": 5, "refine": False}
+    assert "0.500" in run(*words).stdout
+
+
+def test_evaluate_refuses_unknown_names(run: Run) -> None:
+    assert "unknown data set 'voc'; choose one of scenes" in refusal(run("evaluate", "--dataset", "voc"))
+    assert "unknown preset 'best'; choose one of" in refusal(run("evaluate", "--presets", "paper,best"))
+    assert "name at least one preset" in refusal(run("evaluate", "--presets", ","))
+
+
+def test_verify_fails_on_a_broken_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "case.safetensors").write_bytes(b"not a safetensors file")
+    result = run("verify", "case.safetensors")
+    assert result.exit_code == 1 and result.stdout.startswith("unknown  case  nan  fail")
+    answer = json.loads(run("verify", "case.safetensors", "--json").stdout)
+    assert answer["passed"] is False and answer["checks"][0]["difference"] is None
+
+
+def test_verify_passes_only_when_all_pass(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from goca.verify import Check
+
+    checks = [Check("maps", "a", 1e-7, 1e-4, True)]
+    monkeypatch.setattr("goca.verify.verify", lambda paths: iter(checks))
+    result = run("verify", "x")
+    assert result.exit_code == 0 and result.stdout == "maps  a  1.00e-07  pass\n"
+    checks.append(Check("maps", "b", 1.0, 1e-4, False))
+    assert run("verify", "x").exit_code == 1
+
+
+def test_verify_refuses_what_is_not_there(run: Run) -> None:
+    assert "gone does not exist" in refusal(run("verify", "gone"))
+
+
+def test_bench_prints_ratios(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def measure(model: str, **options: Any) -> dict[str, Any]:
+        seen.update(model=model, **options)
+        return {"ratios": {"time": 1.1, "memory": 1.05}}
+
+    monkeypatch.setattr("goca.bench.bench", measure)
+    assert json.loads(run("bench", "sd15", "--random-weights", "--size", 64, "--json").stdout)["ratios"]["time"] == 1.1
+    assert seen == {"model": "sd15", "random_weights": True, "size": 64}
+    assert "ratios memory" in run("bench", "sd15").stdout
+
+
+def test_errors_are_one_line() -> None:
+    assert sentence(ValueError("first\n  second")) == "first second"
+    assert sentence(FileNotFoundError(2, "No such file or directory", "a.txt")) == "a.txt: No such file or directory"
+    assert sentence(ValueError()) == "ValueError"
+
+
+def test_lists_split_at_commas() -> None:
+    assert split_list(["cat, fire engine ,", "sky"]) == ["cat", "fire engine", "sky"]

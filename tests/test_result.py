@@ -1,0 +1,120 @@
+"""What a segmentation offers, and that it is saved whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from goca.result import Segmentation, file_names
+
+
+def segmentation(
+    width: int = 90, height: int = 60, classes: tuple[str, ...] = ("cat", "fire engine", "background")
+) -> Segmentation:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, len(classes), (height, width))
+    maps = rng.uniform(0, 1, (len(classes), 6, 8)).astype(np.float32)
+    return Segmentation(Image.new("RGB", (width, height), "white"), classes, labels, maps, ("a note",))
+
+
+def test_scores_are_the_maps_at_the_images_size() -> None:
+    result = segmentation()
+    assert result.scores.shape == (3, 60, 90) and result.scores.dtype == np.float32
+    assert result.scores.min() >= 0 and result.scores.max() <= 1
+    assert result.scores is result.scores
+    np.testing.assert_allclose(result.scores.mean((1, 2)), result.maps.mean((1, 2)), atol=0.05)
+    np.testing.assert_allclose(result.scores[:, 0, 0], result.maps[:, 0, 0], atol=1e-6)
+
+
+def test_one_pixel() -> None:
+    result = segmentation(1, 1)
+    assert result.scores.shape == (3, 1, 1)
+    assert result.label_image().size == (1, 1)
+    assert result.overlay().width >= 100
+
+
+def test_areas_sum_to_one() -> None:
+    result = segmentation()
+    assert list(result.areas) == list(result.classes)
+    assert sum(result.areas.values()) == pytest.approx(1)
+    assert result.areas["cat"] == (result.labels == 0).mean()
+
+
+def test_saved_files_hold_the_result(tmp_path: Path) -> None:
+    result = segmentation()
+    files = result.save(tmp_path / "new" / "out", "picture")
+    assert sorted(path.name for path in files.values()) == sorted(
+        path.name for path in (tmp_path / "new" / "out").iterdir()
+    )
+    assert files["heat fire engine"].name == "picture_heat_fire-engine.png"
+    labels = Image.open(files["labels"])
+    assert labels.mode == "P"
+    np.testing.assert_array_equal(np.asarray(labels), result.labels)
+    assert Image.open(files["heat cat"]).size == (90, 60)
+
+    content = json.loads(files["json"].read_text(encoding="utf-8"))
+    assert content["image"] == {"width": 90, "height": 60} and content["notes"] == ["a note"]
+    assert [entry["name"] for entry in content["classes"]] == list(result.classes)
+    for index, entry in enumerate(content["classes"]):
+        assert entry["rle"]["size"] == [60, 90] and entry["index"] == index
+        mask = coco_mask.decode(entry["rle"]).astype(bool)
+        np.testing.assert_array_equal(mask, result.labels == index)
+        assert entry["pixels"] == mask.sum() and entry["area"] == pytest.approx(mask.mean())
+        palette = labels.convert("RGB").getpixel(tuple(int(n) for n in np.argwhere(mask)[0][::-1]))
+        assert tuple(entry["colour"]) == palette
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    segmentation().save(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    segmentation(20, 20).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert Image.open(tmp_path / "image_labels.png").size == (20, 20)
+
+
+def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write to the folder .*file/out \(Not a directory\); choose another one"):
+        segmentation().save(tmp_path / "file" / "out")
+
+
+def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, *args: object, **kwargs: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        segmentation().save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_class_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no class 'dog' in this result; it has cat, fire engine, background"):
+        segmentation().heat_map("dog")
+
+
+def test_parts_must_fit_each_other() -> None:
+    image, labels, maps = Image.new("RGB", (3, 2)), np.zeros((2, 3), np.int64), np.zeros((1, 4, 4), np.float32)
+    Segmentation(image, ("a",), labels, maps)
+    with pytest.raises(ValueError, match="do not fit an image of 2 x 3"):
+        Segmentation(image, ("a",), labels.T.copy(), maps)
+    with pytest.raises(ValueError, match="1 maps do not fit 2 classes"):
+        Segmentation(image, ("a", "b"), labels, maps)
+    with pytest.raises(ValueError, match="labels from 1 to 1 do not fit 1 classes"):
+        Segmentation(image, ("a",), labels + 1, maps)
+
+
+def test_file_names_are_safe_and_different() -> None:
+    assert file_names(["Fire engine", "fire-engine", "../etc", "?", "!", "\u732b"]) == [
+        "fire-engine",
+        "fire-engine-2",
+        "etc",
+        "class",
+        "class-2",
+        "\u732b",
+    ]
