@@ -30,12 +30,14 @@ def bench(
 ) -> dict[str, Any]:
     """Time and peak memory of segmenting one image against a plain forward (encode text and image, one denoiser call).
 
-    Time: both in one process, in turn, ``repeats`` times after a warm-up; the ratio is the median of the ratios of neighbours. Memory: the
-    largest resident size of a fresh process for each. The method is the preset ``paper``: one forward; presets that average several passes
-    cost that many.
+    Time: both in one process, in turn, ``repeats`` times after a warm-up; the ratio is the median of the ratios of
+        neighbours. Memory: the
+    largest resident size of a fresh process for each. The method is the preset ``paper``: one forward; presets that
+    average several passes cost that many.
 
     Args:
-        random_weights: build the model at its true size without any download (models that have a packaged configuration).
+        random_weights: build the model at its true size without any download (models that have a packaged
+            configuration).
         size: side of the image in pixels, the model's own by default.
 
     Returns:

@@ -1,6 +1,7 @@
 """Every choice of the method in one dataclass, with named presets.
 
-The names of the rules are those of the published code (and of the golden files), so that an ablation reads like the paper's.
+The names of the rules are those of the published code (and of the golden files), so that an ablation reads like the
+paper's.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ class Method:
     """How attention becomes class maps and class maps become labels.
 
     Args:
-        heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`; ``None`` takes the
-            model's own (the paper averages the heads of some models).
+        heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`; ``None``
+            takes the model's own (the paper averages the heads of some models).
         layers: rule that weighs the layers, a key of :data:`goca.aggregation.layers.LAYER_RULES`.
         rescale: rule that makes the maps of different words comparable, a key of :data:`goca.rescale.RESCALE_RULES`.
-        refine_order: how often the self-attention is applied to the maps; ``None`` takes the model's own, 0 switches it off.
-        background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`. There is a background where
-            the prompt names phrases for it or ``threshold`` is set.
+        refine_order: how often the self-attention is applied to the maps; ``None`` takes the model's own, 0 switches
+            it off.
+        background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`. There is a
+            background where the prompt names phrases for it or ``threshold`` is set.
         threshold: the parameter of that rule; ``None`` is 0 where the prompt names background phrases.
         layer_set: ``"all"`` layers of the model's spec, or the hand-picked ones of its ``"manual"`` baseline.
         timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).

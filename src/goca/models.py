@@ -47,8 +47,8 @@ class ModelSpec:
         parameters: size of the denoiser.
         published: whether the settings are those of the published experiments.
         vocabulary: all words an embedded model knows; ``None`` for models of open vocabulary.
-        familiar_error: mean squared error of the predicted clean latent above which an image is not of the model's world; only
-            for models that predict the clean latent.
+        familiar_error: mean squared error of the predicted clean latent above which an image is not of the model's
+            world; only for models that predict the clean latent.
     """
 
     name: str

@@ -37,7 +37,8 @@ class Segmenter:
 
     Args:
         model: a loaded model, see :func:`goca.models.load`; mostly made by :meth:`from_pretrained`.
-        method: how attention becomes labels: a :class:`Method`, the name of a preset, or ``None`` for the model's own preset.
+        method: how attention becomes labels: a :class:`Method`, the name of a preset, or ``None`` for the model's
+            own preset.
     """
 
     def __init__(self, model: LoadedModel, method: Method | str | None = None) -> None:
@@ -54,13 +55,14 @@ class Segmenter:
         revision: str | None = None,
         method: Method | str | None = None,
     ) -> Segmenter:
-        """Load a model by its name in :func:`goca.list_models`, a hub id, or the local folder of a diffusers pipeline."""
+        """Load a model by its name in :func:`goca.list_models`, a hub id, or the local folder of a diffusers
+        pipeline."""
         if isinstance(method, str):
             resolve_method(method)
         return cls(load(name, device=device, dtype=dtype, revision=revision), method)
 
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, but always means one path here
         self,
         images: ImageSource,
         classes: Sequence[str],
@@ -112,9 +114,7 @@ class Segmenter:
                 results.append(self._segmentation(picture, maps, error, bool(prompt.background)))
         return results if several else results[0]
 
-    def prompt(
-        self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()
-    ) -> Prompt:
+    def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
         """Align classes with the tokens of this model's text encoder, see :func:`goca.prompt.build_prompt`."""
         backbone = self.model.backbone
         return build_prompt(
@@ -145,8 +145,9 @@ class Segmenter:
         Each pass (a timestep, flipped or not) is one forward of the denoiser; a method averages the maps of its passes.
 
         Returns:
-            maps[method][image], and per image the mean squared error of the first pass's prediction of the clean latent, which
-            tells how well the model knows this kind of image (only meaningful for models that predict the clean latent).
+            maps[method][image], and per image the mean squared error of the first pass's prediction of the clean
+            latent, which tells how well the model knows this kind of image (only meaningful for models that predict
+            the clean latent).
         """
         backbone = self.model.backbone
         conditioning = backbone.encode_prompt([prompt.text for prompt in prompts])
@@ -171,13 +172,17 @@ class Segmenter:
         base = self.model.spec.timestep
         factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
         timesteps = [round(base * factor) for factor in factors[: method.timesteps]]
-        return [(timestep, flipped) for timestep in timesteps for flipped in ((False, True) if method.flip else (False,))]
+        return [
+            (timestep, flipped) for timestep in timesteps for flipped in ((False, True) if method.flip else (False,))
+        ]
 
     def aggregator(self, method: Method) -> MapAggregator:
         """What turns the records of one image into maps, by ``method`` and the model's own settings."""
         spec, backbone = self.model.spec, self.model.backbone
         if method.layer_set == "manual" and not spec.manual_layers:
-            raise ValueError(f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'")
+            raise ValueError(
+                f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"
+            )
         cross = spec.manual_layers if method.layer_set == "manual" else spec.cross_layers or backbone.layers
         return MapAggregator(
             method.heads or spec.head_rule,

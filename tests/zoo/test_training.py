@@ -77,8 +77,8 @@ def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path, monkeypatc
         train.write_checkpoint(run / "latents.pt", latents)
         for stop in schedule:
             with monkeypatch.context() as patch:
-                patch.setattr(train, "trapezoid", lambda step, steps: 1.0)
-                train.train_denoiser(kind, run, stop, 1, 0.01, "cpu", False)
+                patch.setattr(train, "trapezoid", lambda step, steps, decay: 1.0)
+                train.train_denoiser(kind, run, stop, 1, "cpu", False)
         ends.append(train.load_file(list_snapshots(kind, run)[-1]))
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():

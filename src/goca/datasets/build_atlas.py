@@ -1,7 +1,7 @@
 """Pack the sprites of the scenes into one small atlas: ``python -m goca.datasets.build_atlas PATH_TO_EMOJI_ASSETS``.
 
-The source is the ``assets`` folder of the npm package ``@lobehub/fluent-emoji-3d`` (Microsoft Fluent emoji, MIT). The atlas that ships with
-the package was made by this script; run it again only to change the set of objects.
+The source is the ``assets`` folder of the npm package ``@lobehub/fluent-emoji-3d`` (Microsoft Fluent emoji, MIT).
+The atlas that ships with the package was made by this script; run it again only to change the set of objects.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Scenes: a small world of rendered pictures with exact masks and captions, unlimited in number.
 
-A scene has one kind of stuff above (sky, night, wall, sunset), one below (grass, sand, water, snow, road, wood) and one to three objects
-from a sprite atlas in front of them. Scene ``index`` of ``seed`` is always the same picture, whatever was drawn before it.
+A scene has one kind of stuff above (sky, night, wall, sunset), one below (grass, sand, water, snow, road, wood) and
+one to three objects from a sprite atlas in front of them. Scene ``index`` of ``seed`` is always the same picture,
+whatever was drawn before it.
 """
 
 from __future__ import annotations
@@ -89,8 +90,11 @@ def make_scene(seed: int, index: int, size: int = 128) -> Scene:
     return Scene(image, labels, tuple(present[i] for i in order))
 
 
-def _place(rng: Generator, canvas: np.ndarray, labels: np.ndarray, sprite: int, bottom: float, first_object: int) -> None:
-    """Paste one sprite where it hides no earlier object by more than ``1 - MIN_VISIBLE``; try a few places, else leave it out."""
+def _place(
+    rng: Generator, canvas: np.ndarray, labels: np.ndarray, sprite: int, bottom: float, first_object: int
+) -> None:
+    """Paste one sprite where it hides no earlier object by more than ``1 - MIN_VISIBLE``; try a few places, else
+    leave it out."""
     size = canvas.shape[0]
     side = int(size * rng.uniform(0.32, 0.58))
     picture = _sprites()[sprite].resize((side, side), Image.Resampling.BILINEAR)
@@ -150,7 +154,11 @@ def _night(rng: Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def _sunset(rng: Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     top, middle = _colour(rng, (0.48, 0.26, 0.56)), _colour(rng, (0.96, 0.50, 0.36))
-    base = np.where((y < 0.3)[..., None], _blend(y / 0.3, top, middle), _blend((y - 0.3) / 0.35, middle, _colour(rng, (0.99, 0.80, 0.45))))
+    base = np.where(
+        (y < 0.3)[..., None],
+        _blend(y / 0.3, top, middle),
+        _blend((y - 0.3) / 0.35, middle, _colour(rng, (0.99, 0.80, 0.45))),
+    )
     return _blend(np.clip(_noise(rng, y.shape, (10, 3)) - 0.6, 0, 0.5), base, top)
 
 
@@ -175,12 +183,18 @@ def _sand(rng: Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _water(rng: Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    phase = y * rng.uniform(60, 90) + 2.5 * np.sin(x * rng.uniform(8, 16) + rng.uniform(0, 6)) + 3 * _noise(rng, y.shape, (5, 5))
+    phase = (
+        y * rng.uniform(60, 90)
+        + 2.5 * np.sin(x * rng.uniform(8, 16) + rng.uniform(0, 6))
+        + 3 * _noise(rng, y.shape, (5, 5))
+    )
     return _blend(0.5 + 0.5 * np.sin(phase), _colour(rng, (0.04, 0.32, 0.55)), _colour(rng, (0.22, 0.58, 0.74)))
 
 
 def _snow(rng: Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return _blend(_noise(rng, y.shape, (6, 4)), _colour(rng, (0.80, 0.86, 0.95), 0.03), _colour(rng, (0.97, 0.98, 1.0), 0.02))
+    return _blend(
+        _noise(rng, y.shape, (6, 4)), _colour(rng, (0.80, 0.86, 0.95), 0.03), _colour(rng, (0.97, 0.98, 1.0), 0.02)
+    )
 
 
 def _road(rng: Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:

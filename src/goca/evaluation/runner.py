@@ -26,15 +26,16 @@ def evaluate_scenes(
 ) -> list[dict[str, Any]]:
     """Mean intersection over union of each preset on scenes 0 ... ``limit - 1`` of ``seed``.
 
-    The prompt of a scene is its caption, so only classes that are present can be predicted, and every pixel belongs to a class: there is
-    no background and no threshold.
+    The prompt of a scene is its caption, so only classes that are present can be predicted, and every pixel belongs
+    to a class: there is no background and no threshold.
 
     Args:
         refine: ``False`` leaves the refinement by self-attention out.
         progress: called with (scenes done, scenes in all).
 
     Returns:
-        per preset a dictionary with ``preset``, ``miou``, ``pixel_accuracy``, ``per_class``, ``scenes``, ``seed`` and ``refine``.
+        per preset a dictionary with ``preset``, ``miou``, ``pixel_accuracy``, ``per_class``, ``scenes``, ``seed``
+        and ``refine``.
 
     Raises:
         ValueError: an unknown preset, or no scenes asked for.
@@ -71,7 +72,11 @@ def evaluate_methods(
     results = []
     for name, matrix in zip(methods, matrices, strict=True):
         per_class = matrix.iou()
-        entry = {"preset": name, "miou": matrix.miou("standard"), "pixel_accuracy": float(matrix.counts.trace() / matrix.counts.sum())}
+        entry = {
+            "preset": name,
+            "miou": matrix.miou("standard"),
+            "pixel_accuracy": float(matrix.counts.trace() / matrix.counts.sum()),
+        }
         shares = {cls: float(iou) for cls, iou in zip(CLASS_NAMES, per_class, strict=True) if not np.isnan(iou)}
         results.append({**entry, "per_class": shares, "scenes": limit, "seed": seed, "refine": refine})
     return results

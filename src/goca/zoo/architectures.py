@@ -109,13 +109,18 @@ def build_t5(tokenizer: T5Tokenizer) -> T5EncoderModel:
 
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A two-layer causal CLIP text encoder."""
+    """A CLIP text encoder without mixing layers: every token keeps to its own word.
+
+    With two causal layers the twenty padding tokens, which the UNet of this family does not mask, learned to sum the
+    caption up; the denoiser then read the caption off them everywhere, and its maps said nothing about places
+    (docs/embedded-models.md).
+    """
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=TEXT_WIDTH,
             intermediate_size=256,
-            num_hidden_layers=2,
+            num_hidden_layers=0,
             num_attention_heads=4,
             max_position_embeddings=TEXT_LENGTH,
             bos_token_id=tokenizer.bos_token_id,
@@ -133,7 +138,8 @@ def build_t5_tokenizer(words: Sequence[str] = VOCABULARY) -> T5Tokenizer:
 
 
 def build_clip_tokenizer(words: Sequence[str] = VOCABULARY) -> CLIPTokenizer:
-    """A byte-pair tokenizer whose merges spell out the known words from left to right; other words fall apart into letters.
+    """A byte-pair tokenizer whose merges spell out the known words from left to right; other words fall apart into
+    letters.
 
     A word whose letters another word's merges take first keeps several tokens, as rare words do with the real CLIP.
     """

@@ -1,7 +1,8 @@
-"""Measure the snapshots of a training run and plot the result: ``python -m goca.zoo.curve KIND... --run FOLDER --plot FILE``.
+"""Measure the snapshots of a training run and plot the result: ``python -m goca.zoo.curve KIND... --run FOLDER
+--plot FILE``.
 
-For every snapshot the mIoU on held-out scenes of the presets ``vanilla`` and ``paper`` is appended to ``FOLDER/<kind>/curve.jsonl``; snapshots
-that are already there are not measured again.
+For every snapshot the mIoU on held-out scenes of the presets ``vanilla`` and ``paper`` is appended to
+``FOLDER/<kind>/curve.jsonl``; snapshots that are already there are not measured again.
 """
 
 from __future__ import annotations

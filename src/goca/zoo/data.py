@@ -20,7 +20,8 @@ TRAINING_SEED = 1_000_003
 
 
 def pictures(start: int, count: int, side: int = 128) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """Training scenes ``start`` ... ``start + count - 1``: uint8 images (count x 3 x side x side) and, per caption, its class numbers."""
+    """Training scenes ``start`` ... ``start + count - 1``: uint8 images (count x 3 x side x side) and, per caption,
+    its class numbers."""
     scenes = [make_scene(TRAINING_SEED, index, side) for index in range(start, start + count)]
     images = np.stack([np.asarray(scene.image).transpose(2, 0, 1) for scene in scenes])
     captions = [tuple(CLASS_NAMES.index(name) for name in scene.classes) for scene in scenes]
@@ -46,8 +47,8 @@ def to_unit(images: Tensor) -> Tensor:
 def write_caption(classes: tuple[int, ...], rng: Generator) -> str:
     """One of the ways to say what is in a picture.
 
-    The names in random order: mostly all of them, sometimes only some; mostly a plain list, sometimes "a cat and a dog, grass"; and for
-    8% nothing at all, so that the model can be guided without a classifier.
+    The names in random order: mostly all of them, sometimes only some; mostly a plain list, sometimes "a cat and a
+    dog, grass"; and for 8% nothing at all, so that the model can be guided without a classifier.
     """
     if rng.uniform() < 0.08:
         return ""
@@ -61,6 +62,7 @@ def write_caption(classes: tuple[int, ...], rng: Generator) -> str:
 
 
 def load_latents(folder: Path) -> tuple[Tensor, list[tuple[int, ...]]]:
-    """The latents that :func:`goca.zoo.train.encode_scenes` wrote: float16 (count x channels x height x width), and the class numbers."""
+    """The latents that :func:`goca.zoo.train.encode_scenes` wrote: float16 (count x channels x height x width), and
+    the class numbers."""
     stored = torch.load(folder / "latents.pt", weights_only=True)
     return stored["latents"], [tuple(classes) for classes in stored["classes"]]

@@ -18,7 +18,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 def load_snapshot(kind: str, run: Path, snapshot: Path) -> DiffusionPipeline:
     """The pipeline of family ``kind`` ("dit" or "unet") with the averaged weights of one snapshot, in float32."""
-    text_encoder = arch.build_t5(arch.build_t5_tokenizer()) if kind == "dit" else arch.build_clip(arch.build_clip_tokenizer())
+    text_encoder = (
+        arch.build_t5(arch.build_t5_tokenizer()) if kind == "dit" else arch.build_clip(arch.build_clip_tokenizer())
+    )
     denoiser = arch.build_dit() if kind == "dit" else arch.build_unet()
     load_weights(snapshot, {"text_encoder": text_encoder, "denoiser": denoiser})
     return arch.assemble(kind, load_vae(run, "cpu"), text_encoder.eval(), denoiser.eval())
@@ -37,11 +39,17 @@ def export(
     """Write the newest snapshot as float16 safetensors in diffusers format."""
     snapshots = list_snapshots(kind, run)
     if not snapshots:
-        raise typer.BadParameter(f"{run} holds no snapshot of {kind}; train it first with `python -m goca.zoo.train {kind}`")
+        raise typer.BadParameter(
+            f"{run} holds no snapshot of {kind}; train it first with `python -m goca.zoo.train {kind}`"
+        )
     target = out / f"scenes-{kind}"
     load_snapshot(kind, run, snapshots[-1]).to(dtype=torch.float16).save_pretrained(target)
     log = [json.loads(line) for line in (run / kind / "log.jsonl").read_text().splitlines()]
-    origin = {"samples_seen": int(snapshots[-1].stem), "final_loss": log[-1]["loss"], "vae_steps": _last(run / "vae" / "log.jsonl")}
+    origin = {
+        "samples_seen": int(snapshots[-1].stem),
+        "final_loss": log[-1]["loss"],
+        "vae_steps": _last(run / "vae" / "log.jsonl"),
+    }
     (target / "training.json").write_text(json.dumps(origin, indent=2) + "\n")
 
 

@@ -1,7 +1,9 @@
-"""Muon: momentum whose matrices are orthogonalised before the step (K. Jordan, "Muon: an optimizer for hidden layers", 2024).
+"""Muon: momentum whose matrices are orthogonalised before the step (K. Jordan, "Muon: an optimizer for hidden
+layers", 2024).
 
-``torch.optim.Muon`` iterates in bfloat16, which a CPU without matrix extensions runs several times slower than float32, and takes no
-convolution kernels; this one keeps the parameter's dtype, treats a kernel as a matrix (out x rest) and does equal shapes in one batch.
+``torch.optim.Muon`` iterates in bfloat16, which a CPU without matrix extensions runs several times slower than
+float32, and takes no convolution kernels; this one keeps the parameter's dtype, treats a kernel as a matrix (out x
+rest) and does equal shapes in one batch.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Push the singular values of each matrix of a batch (batch x rows x columns) towards 1, by a quintic Newton-Schulz iteration."""
+    """Push the singular values of each matrix of a batch (batch x rows x columns) towards 1, by a quintic
+    Newton-Schulz iteration."""
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -40,7 +43,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:

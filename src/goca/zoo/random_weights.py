@@ -20,7 +20,9 @@ def build_random(name: str) -> LoadedModel:
         ValueError: no configuration of that model is part of the package.
     """
     if name not in BUILDERS:
-        raise ValueError(f"no true-size configuration of {name!r} is packaged; random weights are offered for {', '.join(BUILDERS)}")
+        raise ValueError(
+            f"no true-size configuration of {name!r} is packaged; random weights are offered for {', '.join(BUILDERS)}"
+        )
     return wrap(name, BUILDERS[name]())
 
 
@@ -29,7 +31,12 @@ def _sd15() -> StableDiffusionPipeline:
     tokenizer.model_max_length = 77
     tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = CLIPTextConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408, **tokens
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        vocab_size=49408,
+        **tokens,
     )
     return StableDiffusionPipeline(
         vae=randomised(
@@ -53,7 +60,8 @@ def _sd15() -> StableDiffusionPipeline:
 
 
 def randomised(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build without the costly standard initialisation; matrices get a standard deviation of 0.02, norms stay the identity."""
+    """Build without the costly standard initialisation; matrices get a standard deviation of 0.02, norms stay the
+    identity."""
     torch.manual_seed(0)
     with torch.device("meta"):
         module = build()

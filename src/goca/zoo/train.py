@@ -1,17 +1,19 @@
-"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,dit,unet} --run FOLDER``.
+"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,dit,unet} --run
+FOLDER``.
 
-The order is vae, latents (the training scenes encoded once), then dit and unet, in any order or side by side. Every stage resumes from its last
-checkpoint when it is called again with the same folder. Snapshots of the averaged weights go to ``FOLDER/<stage>/snapshots``;
-``python -m goca.zoo.curve`` measures them and ``python -m goca.zoo.export`` makes pipelines of them. Runs on a CPU or a GPU.
+The order is vae, latents (the training scenes encoded once), then dit and unet, in any order or side by side. Every
+stage resumes from its last checkpoint when it is called again with the same folder. Snapshots of the averaged
+weights go to ``FOLDER/<stage>/snapshots``; ``python -m goca.zoo.curve`` measures them and ``python -m
+goca.zoo.export`` makes pipelines of them. Runs on a CPU or a GPU.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from rich.progress import Progress, track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from goca.zoo import architectures as arch
 from goca.zoo.data import load_latents, stream_pictures, to_unit, write_caption
@@ -39,10 +41,55 @@ def trapezoid(step: int, steps: int, warmup: int = 50, decay: float = 0.4) -> fl
     return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
 
 
+class Optimisers:
+    """Muon for the matrices and kernels of the repeated blocks, AdamW for embeddings, norms, biases, first and last
+    layers.
+
+    Args:
+        modules: what is trained.
+        steps: length of the training, for the learning rates' schedule.
+        decay: share of the training over which they fall to zero.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], steps: int, decay: float = 0.4) -> None:
+        hidden, self.rest = split_parameters(modules)
+        self.optimizers = [Muon(hidden, lr=0.01), torch.optim.AdamW(self.rest, lr=1e-3, betas=(0.9, 0.99))]
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(each, lambda step: trapezoid(step, steps, decay=decay))
+            for each in self.optimizers
+        ]
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of every optimizer along the gradient of ``loss``."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.rest, 1.0)
+        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizers": [each.state_dict() for each in self.optimizers],
+            "schedules": [each.state_dict() for each in self.schedules],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        for schedule, stored in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(stored)
+
+
 def save_weights(path: Path, modules: dict[str, nn.Module]) -> None:
     """Write the weights of several modules into one float16 safetensors file, names prefixed by the module's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{name}.{key}": value.half().contiguous() for name, m in modules.items() for key, value in m.state_dict().items()}
+    tensors = {
+        f"{name}.{key}": value.half().contiguous()
+        for name, m in modules.items()
+        for key, value in m.state_dict().items()
+    }
     save_file(tensors, path)
 
 
@@ -50,7 +97,9 @@ def load_weights(path: Path, modules: dict[str, nn.Module]) -> None:
     """Read what :func:`save_weights` wrote back into the same modules."""
     tensors = load_file(path)
     for name, module in modules.items():
-        module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
+        module.load_state_dict(
+            {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        )
 
 
 def write_checkpoint(path: Path, state: dict[str, object]) -> None:
@@ -75,16 +124,13 @@ def load_vae(run: Path, device: str) -> AutoencoderKL:
 def vae(run: Run, steps: int = 1200, batch: int = 8, crop: int = 64, device: Device = "cpu") -> None:
     """Train the autoencoder on crops: absolute and gradient error, and a small Kullback-Leibler term."""
     model = arch.build_vae().to(device)
-    hidden, rest = split_parameters([model])
-    optimizers = [Muon(hidden, lr=0.01), torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: trapezoid(step, steps, decay=0.6)) for o in optimizers]
+    optimisers = Optimisers([model], steps, decay=0.6)
     checkpoint = run / "vae" / "checkpoint.pt"
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        for part, stored in zip((*optimizers, *schedules), (*state["optimizers"], *state["schedules"]), strict=True):
-            part.load_state_dict(stored)
+        optimisers.load_state_dict(state)
         first = state["step"]
     batches = stream_pictures(first * batch, batch, steps - first)
     for step, (images, _) in enumerate(track(batches, "vae", total=steps - first), start=first):
@@ -94,17 +140,12 @@ def vae(run: Run, steps: int = 1200, batch: int = 8, crop: int = 64, device: Dev
         posterior = model.encode(x).latent_dist
         y = model.decode(posterior.sample(generator=generator)).sample
         loss = F.l1_loss(y, x) + 0.5 * _gradient_error(y, x) + 1e-5 * posterior.kl().mean() / crop**2 * 16
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(rest, 1.0)
-        for part in (*optimizers, *schedules):
-            part.step()
+        optimisers.descend(loss)
         if step % 50 == 0:
             _log(run / "vae" / "log.jsonl", {"step": step, "loss": loss.item(), "l1": F.l1_loss(y, x).item()})
         if (step + 1) % CHECKPOINT_EVERY == 0:
-            states = {"optimizers": [o.state_dict() for o in optimizers], "schedules": [s.state_dict() for s in schedules]}
-            write_checkpoint(checkpoint, {"model": model.state_dict(), **states, "step": step + 1})
+            state = {"model": model.state_dict(), **optimisers.state_dict(), "step": step + 1}
+            write_checkpoint(checkpoint, state)
     images, _ = next(iter(stream_pictures(0, 256, 1)))
     with torch.inference_mode():
         spread = model.eval().encode(to_unit(images).to(device)).latent_dist.mean.std().item()
@@ -131,15 +172,18 @@ def encode_scenes(run: Run, count: int = 32_000, device: Device = "cpu") -> None
 
 
 def noise_levels(rng: np.random.Generator, count: int, alphas: Tensor) -> Tensor:
-    """Timesteps whose signal-to-noise ratio is that of a rectified flow at t = sigmoid(N(0.8, 0.8)), so mostly noisy ones."""
+    """Timesteps whose signal-to-noise ratio is that of a rectified flow at t = sigmoid(N(0.8, 0.8)), so mostly noisy
+    ones."""
     flow = 1 / (1 + np.exp(-rng.normal(0.8, 0.8, count)))
     signal = torch.from_numpy(((1 - flow) / flow) ** 2 / (((1 - flow) / flow) ** 2 + 1))
     return torch.searchsorted(-alphas.double(), -signal).clamp(max=len(alphas) - 1)
 
 
 def split_parameters(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices and kernels of the repeated blocks for Muon; embeddings, norms, biases, first and last layers for AdamW."""
-    hidden, rest = [], []
+    """Matrices and kernels of the repeated blocks for Muon; embeddings, norms, biases, first and last layers for
+    AdamW."""
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             inside = "block" in name and parameter.ndim >= 2 and "scale_shift" not in name and "relative" not in name
@@ -147,23 +191,27 @@ def split_parameters(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], 
     return hidden, rest
 
 
-def train_denoiser(
-    kind: str, run: Path, steps: int, snapshot_every: int, lr: float, device: str, compile_model: bool
-) -> None:
+@torch.no_grad()
+def update_average(averages: Any, current: Any, count: Tensor | int) -> None:
+    """Exponential average over about the last 100 steps, less while there are few, so that the initial weights fade
+    quickly."""
+    share = max(0.01, 9 / (10 + int(count)))
+    torch._foreach_lerp_(averages, current, share)
+
+
+def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device: str, compile_model: bool) -> None:
     """Train text encoder and denoiser together to restore noised latents, given their captions.
 
-    The model predicts the clean latent; the error is weighed by 1 / sigma^2 (at most 100), which equals the error of the velocity up to
-    the scale of the noised input.
+    The model predicts the clean latent; the error is weighed by 1 / sigma^2 (at most 100), which equals the error of
+    the velocity up to the scale of the noised input.
     """
     torch.manual_seed(0)
     tokenizer = arch.build_t5_tokenizer() if kind == "dit" else arch.build_clip_tokenizer()
     text_encoder = arch.build_t5(tokenizer) if kind == "dit" else arch.build_clip(tokenizer)
     denoiser: nn.Module = arch.build_dit() if kind == "dit" else arch.build_unet()
     model = nn.ModuleDict({"text_encoder": text_encoder, "denoiser": denoiser}).to(device).train()
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    hidden, rest = split_parameters(model.values())
-    optimizers = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01)]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: trapezoid(step, steps)) for o in optimizers]
+    average = AveragedModel(model, multi_avg_fn=update_average)
+    optimisers = Optimisers(model.values(), steps)
     alphas = DDIMScheduler(**arch.SCHEDULE).alphas_cumprod
     latents, classes = load_latents(run)
     folder = run / kind
@@ -173,10 +221,9 @@ def train_denoiser(
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        for part, stored in zip((*optimizers, *schedules), (*state["optimizers"], *state["schedules"]), strict=True):
-            part.load_state_dict(stored)
+        optimisers.load_state_dict(state)
         first = state["step"]
-    forward = torch.compile(denoiser) if compile_model else denoiser
+    forward: Callable[..., Any] = torch.compile(denoiser) if compile_model else denoiser
     started, window = time.monotonic(), []
     with Progress() as progress:
         task = progress.add_task(kind, total=steps, completed=first)
@@ -194,27 +241,23 @@ def train_denoiser(
             extra = {"encoder_attention_mask": tokens.attention_mask} if kind == "dit" else {}
             predicted = forward(noisy, encoder_hidden_states=text, timestep=timesteps.to(device), **extra).sample
             loss = ((predicted - clean).square() / (1 - alpha).clamp(min=0.01)).mean()
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(rest, 1.0)
-            for part in (*optimizers, *schedules):
-                part.step()
+            optimisers.descend(loss)
             average.update_parameters(model)
             window.append(loss.item())
             progress.advance(task)
             done = step + 1
             if done % 50 == 0:
                 rate = (done - first) * BATCH / (time.monotonic() - started)
-                _log(folder / "log.jsonl", {"samples": done * BATCH, "loss": float(np.mean(window)), "per_second": rate})
+                _log(
+                    folder / "log.jsonl", {"samples": done * BATCH, "loss": float(np.mean(window)), "per_second": rate}
+                )
                 window.clear()
             if done % snapshot_every == 0 or done == steps:
                 parts = dict(average.module.items())
                 save_weights(folder / "snapshots" / f"{done * BATCH:07d}.safetensors", parts)
             if done % CHECKPOINT_EVERY == 0 or done == steps:
-                states = {"optimizers": [o.state_dict() for o in optimizers], "schedules": [s.state_dict() for s in schedules]}
                 weights = {"model": model.state_dict(), "average": average.state_dict()}
-                write_checkpoint(checkpoint, {**weights, **states, "step": done})
+                write_checkpoint(checkpoint, {**weights, **optimisers.state_dict(), "step": done})
 
 
 def _log(path: Path, entry: dict[str, float]) -> None:
@@ -228,7 +271,7 @@ def dit(
     run: Run, steps: int = 1500, snapshot_every: int = 200, device: Device = "cpu", compile_model: bool = False
 ) -> None:
     """Train the PixArt denoiser and its T5 encoder."""
-    train_denoiser("dit", run, steps, snapshot_every, 0.01, device, compile_model)
+    train_denoiser("dit", run, steps, snapshot_every, device, compile_model)
 
 
 @app.command()
@@ -236,7 +279,7 @@ def unet(
     run: Run, steps: int = 1500, snapshot_every: int = 200, device: Device = "cpu", compile_model: bool = False
 ) -> None:
     """Train the UNet denoiser and its CLIP encoder."""
-    train_denoiser("unet", run, steps, snapshot_every, 0.01, device, compile_model)
+    train_denoiser("unet", run, steps, snapshot_every, device, compile_model)
 
 
 if __name__ == "__main__":
