@@ -30,6 +30,10 @@ UNFAMILIAR = (
     "this image does not look like the drawn scenes that {name} knows, so expect little of the result; "
     "for photographs take a big model, e.g. --model sd15"
 )
+ONE_CLASS = (
+    "{name!r} gets every pixel because nothing competes with it; name what else is in the image, "
+    "with --classes or --background"
+)
 
 
 class Segmenter:
@@ -230,8 +234,10 @@ class Segmenter:
         stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
         names = (*maps.classes, "background") if with_background else maps.classes
         unfamiliar = spec.familiar_error is not None and error > spec.familiar_error
-        notes = (UNFAMILIAR.format(name=spec.name),) if unfamiliar else ()
-        return Segmentation(image, names, np.asarray(labels), stacked.float().cpu().numpy(), notes)
+        notes = [UNFAMILIAR.format(name=spec.name)] if unfamiliar else []
+        if len(names) == 1:
+            notes.append(ONE_CLASS.format(name=names[0]))
+        return Segmentation(image, names, np.asarray(labels), stacked.float().cpu().numpy(), tuple(notes))
 
 
 def resolve_method(method: Method | str) -> Method:

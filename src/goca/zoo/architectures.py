@@ -92,14 +92,14 @@ def _zero(*modules: nn.Module) -> None:
 
 
 def build_t5(tokenizer: T5Tokenizer) -> T5EncoderModel:
-    """A two-layer T5 encoder."""
+    """A T5 encoder without mixing layers: every token keeps to its own word (see :func:`build_clip`)."""
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
             d_model=TEXT_WIDTH,
             d_kv=32,
             d_ff=256,
-            num_layers=2,
+            num_layers=0,
             num_heads=4,
             dropout_rate=0.0,
             pad_token_id=tokenizer.pad_token_id,

@@ -253,7 +253,7 @@ def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device
                 )
                 window.clear()
             if done % snapshot_every == 0 or done == steps:
-                parts = dict(average.module.items())
+                parts = dict(average.module.named_children())
                 save_weights(folder / "snapshots" / f"{done * BATCH:07d}.safetensors", parts)
             if done % CHECKPOINT_EVERY == 0 or done == steps:
                 weights = {"model": model.state_dict(), "average": average.state_dict()}

@@ -1,0 +1,205 @@
+"""The whole flow on tiny pipelines and on the embedded models."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import tiny
+import torch
+from PIL import Image
+
+from goca import Method, Segmenter
+from goca.datasets.scenes import make_scene
+from goca.evaluation.runner import evaluate_scenes
+from goca.method import PRESETS
+from goca.models import LoadedModel, wrap
+from goca.segmenter import resolve_method
+from goca.types import LayerRecord, Prompt
+
+CLASSES = ["cat", "grass", "sky"]
+
+
+def tiny_model(family: str) -> LoadedModel:
+    """A tiny pipeline with a small output grid; refined once, as more would blur a random model's maps to their rounding."""
+    pipeline = tiny.unet_pipeline() if family == "unet" else tiny.dit_pipeline()
+    model = wrap("tiny", pipeline)
+    return replace(model, spec=replace(model.spec, output_grid=16, refine_order=1))
+
+
+def photo(seed: int, width: int = 50, height: int = 30) -> Image.Image:
+    """Random colours, smoothed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def literal_maps(segmenter: Segmenter, image: Image.Image, prompt: Prompt) -> torch.Tensor:
+    """Refined class maps by the literal implementation, from recordings of the same forward."""
+    model, method = segmenter.model, segmenter.method
+    backbone, spec = model.backbone, model.spec
+    noisy = backbone.add_noise(segmenter.encode([image]), spec.timestep, [torch.Generator().manual_seed(0)])
+    records: list[LayerRecord] = []
+    backbone.record(noisy, spec.timestep, backbone.encode_prompt([prompt.text]), lambda _, r: records.append(r))
+    grid = (spec.output_grid, spec.output_grid)
+    heads = method.heads or spec.head_rule
+    result = reference.aggregate(records, heads, method.layers, grid, spec.reference_layer, spec.refine_layers)
+    objects = [concept.tokens for concept in prompt.classes]
+    background = [concept.tokens for concept in prompt.background]
+    maps = reference.rescaled(result.token_maps, objects, background, prompt.content, method.rescale)
+    return reference.refined(maps, result.refiner, spec.refine_order)
+
+
+@pytest.mark.parametrize("preset", ["paper", "vanilla"])
+@pytest.mark.parametrize("background", [(), ("snow",)])
+def test_maps_equal_the_literal_method(family: str, preset: str, background: tuple[str, ...]) -> None:
+    segmenter = Segmenter(tiny_model(family), preset)
+    prompt = segmenter.prompt(CLASSES, background=background)
+    ((scores,),), _ = segmenter.score(segmenter.encode([photo(0)]), [prompt], [segmenter.method])
+    expected = literal_maps(segmenter, photo(0), prompt)
+    torch.testing.assert_close(scores.maps.double(), expected[:-1], rtol=0, atol=1e-4)
+    torch.testing.assert_close(scores.background.double(), expected[-1], rtol=0, atol=1e-4)
+
+
+def test_result_has_the_size_of_the_image(family: str) -> None:
+    result = Segmenter(tiny_model(family))(photo(1, 61, 37), CLASSES)
+    assert result.labels.shape == (37, 61)
+    assert result.scores.shape == (3, 37, 61)
+    assert result.classes == tuple(CLASSES)
+    assert result.scores.min() >= 0 and result.scores.max() <= 1
+
+
+def test_one_pixel_is_segmented(family: str) -> None:
+    result = Segmenter(tiny_model(family))(Image.new("RGB", (1, 1), "red"), CLASSES)
+    assert result.labels.shape == (1, 1)
+
+
+def test_a_list_gives_what_its_images_give_alone(family: str) -> None:
+    segmenter = Segmenter(tiny_model(family))
+    images = [photo(seed) for seed in range(3)]
+    together = segmenter(images, CLASSES)
+    for image, result in zip(images, together, strict=True):
+        np.testing.assert_allclose(result.maps, segmenter(image, CLASSES).maps, rtol=0, atol=2e-3)
+    assert segmenter([], CLASSES) == []
+
+
+def test_same_seed_same_result_other_seed_other_noise(family: str) -> None:
+    segmenter = Segmenter(tiny_model(family))
+    first, again, other = (segmenter(photo(0), CLASSES, seed=seed).maps for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other, atol=1e-6)
+
+
+def test_flipping_the_image_flips_an_average_over_both_directions() -> None:
+    """With ``flip`` both directions are averaged, so an image and its mirror image get mirrored maps, noise aside."""
+    model = tiny_model("dit")
+    segmenter = Segmenter(replace(model, spec=replace(model.spec, timestep=0)), Method(flip=True))
+    image = photo(3, 32, 32)
+    maps = segmenter(image, CLASSES).maps
+    mirrored = segmenter(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), CLASSES).maps
+    single = Segmenter(segmenter.model, Method())(image, CLASSES).maps
+    assert np.abs(maps - mirrored[..., ::-1]).mean() < 0.2 * np.abs(maps - single).mean()
+
+
+def test_passes_surround_the_models_timestep() -> None:
+    segmenter = Segmenter(tiny_model("dit"))
+    assert segmenter.passes(Method()) == [(100, False)]
+    assert segmenter.passes(Method(timesteps=3)) == [(100, False), (150, False), (67, False)]
+    assert segmenter.passes(Method(flip=True)) == [(100, False), (100, True)]
+
+
+def test_methods_share_a_recording_and_get_what_they_get_alone(family: str) -> None:
+    segmenter = Segmenter(tiny_model(family))
+    latents, prompt = segmenter.encode([photo(0)]), segmenter.prompt(CLASSES)
+    methods = [PRESETS["paper"], PRESETS["vanilla"], PRESETS["plus"]]
+    together, _ = segmenter.score(latents, [prompt], methods)
+    for method, (maps,) in zip(methods, together, strict=True):
+        ((alone,),), _ = segmenter.score(latents, [prompt], [method])
+        assert torch.equal(maps.maps, alone.maps)
+
+
+def test_background_appears_when_it_is_asked_for(family: str) -> None:
+    segmenter = Segmenter(tiny_model(family))
+    assert segmenter(photo(0), CLASSES, background=["snow"]).classes[-1] == "background"
+    segmenter.method = replace(segmenter.method, threshold=2.0)
+    result = segmenter(photo(0), CLASSES)
+    assert result.classes[-1] == "background"
+    assert (result.labels == 3).all()
+
+
+def test_manual_layers_must_be_known() -> None:
+    with pytest.raises(ValueError, match="no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"):
+        Segmenter(tiny_model("dit"), "manual")(photo(0), CLASSES)
+
+
+def test_unknown_presets_are_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="unknown preset 'best'; choose one of paper, plus, vanilla, manual"):
+        resolve_method("best")
+
+
+def test_one_class_without_background_says_that_it_gets_everything(family: str) -> None:
+    result = Segmenter(tiny_model(family))(photo(0), ["cat"])
+    assert (result.labels == 0).all()
+    assert "--background" in result.notes[0]
+    assert Segmenter(tiny_model(family))(photo(0), ["cat"], background=["snow"]).notes == ()
+
+
+@pytest.fixture(scope="module", params=["scenes-dit", "scenes-unet"])
+def embedded(request: pytest.FixtureRequest) -> Segmenter:
+    return Segmenter.from_pretrained(request.param)
+
+
+def test_embedded_models_segment_scenes_well_beyond_vanilla(embedded: Segmenter) -> None:
+    results = evaluate_scenes(embedded, ["vanilla", "paper"], limit=16, seed=41)
+    vanilla, paper = (result["miou"] for result in results)
+    assert paper > 0.6
+    assert paper > vanilla
+
+
+def test_embedded_models_name_the_words_they_know(embedded: Segmenter) -> None:
+    with pytest.raises(ValueError, match=r"never seen the word 'zebra'; it knows .*penguin.*--model sd15"):
+        embedded(photo(0), ["zebra", "sky"])
+
+
+def test_more_classes_than_the_text_encoder_takes(embedded: Segmenter) -> None:
+    names = [
+        "sky",
+        "night",
+        "wall",
+        "sunset",
+        "grass",
+        "sand",
+        "water",
+        "snow",
+        "road",
+        "wood",
+        "dog",
+        "cat",
+        "horse",
+        "elephant",
+        "sheep",
+        "penguin",
+    ]
+    with pytest.raises(ValueError, match="'penguin' lies beyond the text encoder's limit of 32 tokens"):
+        embedded(photo(0), names)
+
+
+def test_a_photograph_is_segmented_with_a_warning_and_a_scene_without(embedded: Segmenter) -> None:
+    from matplotlib import cbook
+
+    with cbook.get_sample_data("grace_hopper.jpg") as stream:
+        picture = Image.open(stream).convert("RGB")
+    result = embedded(picture, ["wall", "dog"])
+    assert result.labels.shape == (picture.height, picture.width)
+    assert "--model sd15" in result.notes[0]
+    scene = make_scene(51, 0)
+    assert embedded(scene.image, scene.classes).notes == ()
+
+
+def test_saved_files_reproduce_the_result(embedded: Segmenter, tmp_path: Path) -> None:
+    scene = make_scene(52, 0)
+    scene.image.resize((200, 120)).save(tmp_path / "scene.png")
+    result = embedded(tmp_path / "scene.png", scene.classes)
+    files = result.save(tmp_path / "out", "scene")
+    with Image.open(files["labels"]) as labels:
+        assert np.array_equal(np.asarray(labels), result.labels)
