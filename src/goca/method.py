@@ -47,6 +47,7 @@ PRESETS: dict[str, Method] = {
         background="max",
         flip=True,
     ),
+    "ensemble": Method(rescale="sum-1 rescaling + per-token renorm+ x raw", timesteps=3, flip=True),
     "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm"),
     "manual": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="manual"),
 }

@@ -73,7 +73,13 @@ def load_segmenter(model: str | None, preset: str | None = None, device: str | N
     from goca.models import DEFAULT_MODEL
     from goca.segmenter import Segmenter
 
+    import diffusers
+    import transformers
+
     check_device(device)
+    diffusers.utils.logging.disable_progress_bar()  # loading takes a second; downloads keep their own bar
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     return Segmenter.from_pretrained(model or DEFAULT_MODEL, device=device, method=preset)
 
 

@@ -30,7 +30,7 @@ def segment(
         str | None, typer.Option(help="Name shown by 'goca models', hub id, or local folder. Default: scenes-dit.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Method: paper, plus, vanilla, manual... Default: the model's own.")
+        str | None, typer.Option(help="Method: paper, plus, ensemble, vanilla, manual. Default: the model's own.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Score of the background, which gets the pixels where no class scores more.")
