@@ -138,6 +138,7 @@ _SCENES_DIT = ModelSpec(
     description="embedded PixArt-style transformer, drawn scenes only",
     parameters=5_125_072,
     vocabulary=SCENES_VOCABULARY,
+    familiar_error=0.080,
 )
 _SCENES_UNET = ModelSpec(
     name="scenes-unet",
@@ -155,6 +156,7 @@ _SCENES_UNET = ModelSpec(
     description="embedded Stable-Diffusion-style UNet, drawn scenes only",
     parameters=11_059_972,
     vocabulary=SCENES_VOCABULARY,
+    familiar_error=0.062,
 )
 DEFAULT_MODEL = "scenes-dit"
 MODELS: dict[str, ModelSpec] = {

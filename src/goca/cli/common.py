@@ -70,11 +70,11 @@ def load_segmenter(model: str | None, preset: str | None = None, device: str | N
         ValueError: unknown model, preset or device.
         OSError: the model cannot be fetched.
     """
-    from goca.models import DEFAULT_MODEL
-    from goca.segmenter import Segmenter
-
     import diffusers
     import transformers
+
+    from goca.models import DEFAULT_MODEL
+    from goca.segmenter import Segmenter
 
     check_device(device)
     diffusers.utils.logging.disable_progress_bar()  # loading takes a second; downloads keep their own bar
