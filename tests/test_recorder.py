@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from torch.overrides import _get_current_function_mode_stack
 
 from goca.backbones.recorder import AttentionCall, Recorder
 
@@ -63,6 +64,16 @@ def test_exception_in_the_forward_leaves_no_trace(inputs):
     assert hooks(module) == before and not recorder._running
     F.scaled_dot_product_attention(*[torch.ones(1, 1, 2, 2)] * 3)
     assert len(calls) == 1
+
+
+@torch.no_grad()
+def test_interrupt_in_the_forward_leaves_no_trace(inputs):
+    module, calls = attention(), []
+    module.to_out[0].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    before, modes = hooks(module), _get_current_function_mode_stack()
+    with pytest.raises(KeyboardInterrupt), Recorder({"layer": module}, calls.append):
+        module(*inputs)
+    assert hooks(module) == before and _get_current_function_mode_stack() == modes
 
 
 @torch.no_grad()

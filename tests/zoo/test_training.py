@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 
 from goca.datasets.scenes import CLASS_NAMES
 from goca.zoo import architectures as arch
@@ -93,3 +94,15 @@ def test_a_run_becomes_a_stock_pipeline(tmp_path: Path) -> None:
     pipeline = load_snapshot("dit", tmp_path, list_snapshots("dit", tmp_path)[0])
     assert type(pipeline).__name__ == "PixArtAlphaPipeline"
     assert pipeline.vae.config.scaling_factor == 0.5
+
+
+def test_training_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train.adopt(run, train.WEIGHTS)
+    for kind in ("dit", "unet"):
+        state = torch.load(run / kind / "checkpoint.pt", weights_only=True)
+        seen = json.loads((train.WEIGHTS / f"scenes-{kind}" / "training.json").read_text())["samples_seen"]
+        assert state["step"] == seen // train.BATCH > 0
+    assert train.load_vae(run, "cpu").config.scaling_factor != 1
+    with pytest.raises(typer.BadParameter, match="is not empty; name a new folder"):
+        train.adopt(run, train.WEIGHTS)

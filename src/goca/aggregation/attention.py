@@ -34,10 +34,9 @@ class Attention:
 
     def probabilities(self, rows: slice | Int64[Tensor, " rows"]) -> Float[Tensor, "heads rows keys"]:
         """Probabilities in [0, 1] of the chosen query rows; a row sums to 1 over all keys."""
-        scores = (self.query[:, rows].float() * self.scale) @ self.key.float().transpose(1, 2)
-        if self.mask is not None:
-            scores += self.mask
-        return torch.softmax(scores, dim=-1)[..., self.keys]
+        query, keys = self.query[:, rows].float(), self.key.float().transpose(1, 2)
+        bias = keys.new_zeros(()) if self.mask is None else self.mask
+        return torch.softmax(torch.baddbmm(bias, query, keys, alpha=self.scale), dim=-1)[..., self.keys]
 
     def mean_rows(self, rows: slice | Int64[Tensor, " rows"]) -> Float[Tensor, "rows keys"]:
         """Rows of S = mean over the heads of the probabilities, one head after the other in the same two buffers."""

@@ -46,21 +46,22 @@ class HeadOutputs:
     """Inner products of what the heads of one layer contribute; ``select`` a block of pixels, then read them."""
 
     def __init__(
-        self, value: Float[Tensor, "heads tokens dim"], weight: Float[Tensor, "out_channels channels"]
+        self, value: Float[Tensor, "heads tokens dim"], weight: Float[Tensor, "out_channels channels"], pixels: int
     ) -> None:
         self.value = value.float()
         self.weight = weight
+        self.many = pixels >= weight.shape[1]
 
     def select(self, probabilities: Float[Tensor, "heads pixels tokens"]) -> None:
         """Make o = A V of these pixels the current block."""
         self.outputs = probabilities @ self.value
-        self.total = self.outputs.transpose(0, 1).flatten(1) @ self.weight.T
+        self.joined = self.outputs.transpose(0, 1).flatten(1)
 
     def dots(self) -> Float[Tensor, "heads pixels"]:
-        """<o_h W_h, y>, through u = y W^T."""
+        """<o_h W_h, y>, through u = y W^T, or u = o (W W^T) where there are more pixels than channels."""
         heads, pixels, dim = self.outputs.shape
-        pulled = (self.total @ self.weight).view(pixels, heads, dim).transpose(0, 1)
-        return (self.outputs * pulled).sum(dim=-1)
+        pulled = self.joined @ self.square if self.many else self.joined @ self.weight.T @ self.weight
+        return (self.outputs * pulled.view(pixels, heads, dim).transpose(0, 1)).sum(dim=-1)
 
     def norms(self) -> Float[Tensor, "heads pixels"]:
         """|o_h W_h| = sqrt(o_h (W_h W_h^T) o_h^T)."""
@@ -68,7 +69,12 @@ class HeadOutputs:
 
     def cosines(self) -> Float[Tensor, "heads pixels"]:
         """Cosine between o_h W_h and y, in [-1, 1]."""
-        return self.dots() / (self.norms() * self.total.norm(dim=-1)).clamp_min(1e-12)
+        return self.dots() / (self.norms() * (self.joined @ self.weight.T).norm(dim=-1)).clamp_min(1e-12)
+
+    @cached_property
+    def square(self) -> Float[Tensor, "channels channels"]:
+        """W W^T."""
+        return self.weight.T @ self.weight
 
     @cached_property
     def gram(self) -> Float[Tensor, "heads dim dim"]:
@@ -122,7 +128,8 @@ def aggregate_heads(record: LayerRecord, rule: str = "dot-product w/o clamp") ->
     heads, pixels, _ = record.cross_query.shape
     outputs = None
     if weigh is not None and record.cross_value is not None and record.projection is not None:
-        outputs = HeadOutputs(record.cross_value, projection_matrix(record.projection, record.cross_value))
+        weight = projection_matrix(record.projection, record.cross_value)
+        outputs = HeadOutputs(record.cross_value, weight, pixels)
     blocks = []
     for first, last in attention.blocks(pixels, heads):
         probabilities = attention.probabilities(slice(first, last))

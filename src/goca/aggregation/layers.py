@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from goca.aggregation.resize import nearest_rows, resize_keys, unresize_keys
+from goca.aggregation.resize import nearest_sources, resize_keys, unresize_keys
 from goca.types import Grid
 
 Partial = Callable[[Tensor, Tensor], Tensor]
@@ -81,8 +81,7 @@ class Comparison:
 
     def __init__(self, rule: LayerRule, reference: Float[Tensor, "r r"], reference_grid: Grid, grid: Grid) -> None:
         self.rule, self.reference_grid, self.grid = rule, reference_grid, grid
-        chosen = nearest_rows(grid, reference_grid)
-        self.sources, inverse = torch.unique(chosen, return_inverse=True)
+        self.sources, inverse = nearest_sources(grid, reference_grid)
         inverse = inverse.to(reference.device)
         if grid == reference_grid:
             self.reference = reference
@@ -110,9 +109,9 @@ class Picker:
 
     def __init__(self, rows: Int64[Tensor, " rows"], wanted: Int64[Tensor, " wanted"], device: torch.device) -> None:
         self.all = len(rows) == len(wanted)
-        self.at = torch.searchsorted(rows, wanted)
-        self.positions = self.at.tolist()
-        self.at = self.at.to(device)
+        if not self.all:
+            at = torch.searchsorted(rows, wanted)
+            self.positions, self.at = at.tolist(), at.to(device)
 
     def pick(self, block: Float[Tensor, "rows pixels"], start: int) -> tuple[int, Float[Tensor, "picked pixels"]]:
         """Index of the first wanted row in ``block`` (computed rows from ``start`` on), and all wanted rows of it."""

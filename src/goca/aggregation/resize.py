@@ -30,6 +30,13 @@ def nearest_rows(source: Grid, target: Grid) -> Int64[Tensor, " target_pixels"]:
     return F.interpolate(pixels, size=target, mode="nearest").flatten().long()
 
 
+@lru_cache(maxsize=256)
+def nearest_sources(source: Grid, target: Grid) -> tuple[Int64[Tensor, " sources"], Int64[Tensor, " target_pixels"]]:
+    """The rows that :func:`nearest_rows` picks, ascending and each once, and for each target pixel its place there."""
+    rows, inverse = torch.unique(nearest_rows(source, target), return_inverse=True)
+    return rows, inverse
+
+
 def resize_keys(rows: Float[Tensor, "rows source"], source: Grid, target: Grid) -> Float[Tensor, "rows target"]:
     """``rows`` V^T: every row, a map on ``source``, resized bilinearly to ``target``."""
     if source == target:

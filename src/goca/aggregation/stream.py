@@ -17,7 +17,7 @@ from torch import Tensor
 from goca.aggregation.attention import Attention, self_attention
 from goca.aggregation.heads import aggregate_heads, head_rule
 from goca.aggregation.layers import Comparison, Picker, affinity, layer_rule
-from goca.aggregation.resize import nearest_rows, resize_maps
+from goca.aggregation.resize import nearest_sources, resize_maps
 from goca.refine import FusedMap, MeanMap, Refiner
 from goca.types import Grid, LayerRecord
 
@@ -201,7 +201,7 @@ class MapAggregator:
         rows = torch.empty(0, dtype=torch.int64) if comparison is None else comparison.sources
         output_rows, accumulate = None, False
         if refines:
-            output_rows = torch.unique(nearest_rows(grid, self.size))
+            output_rows = nearest_sources(grid, self.size)[0]
             union = torch.unique(torch.cat([rows, output_rows]))
             cheaper = len(union) - len(rows) <= self.refine_order * FUSED_COST * len(output_rows)
             accumulate = cheaper and len(output_rows) * grid[0] * grid[1] <= MEAN_MAP_ENTRIES
@@ -230,7 +230,7 @@ class MapAggregator:
         """For each output pixel, the index of its row among the rows that the refinement keeps of ``grid``."""
         if grid == self.size:
             return None
-        return torch.unique(nearest_rows(grid, self.size), return_inverse=True)[1].to(device)
+        return nearest_sources(grid, self.size)[1].to(device)
 
     def _refiner(self, device: torch.device) -> Refiner | None:
         if not self.refine_layers:

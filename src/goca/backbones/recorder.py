@@ -1,8 +1,8 @@
 """Seeing every attention call of a model without changing the model.
 
-A torch function mode intercepts ``F.scaled_dot_product_attention`` and forward hooks tell which attention module is
-running. The stock kernel still computes the output, so a recorded forward returns what an unrecorded one returns, bit
-for bit.
+Forward hooks tell which attention module is running; while one is, a torch function mode intercepts
+``F.scaled_dot_product_attention``. The stock kernel still computes the output, so a recorded forward returns what an
+unrecorded one returns, bit for bit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AttentionCall:
     scale: float | None
 
 
-class Recorder(TorchFunctionMode):
+class Recorder:
     """Context manager that hands every attention call inside ``modules`` to ``on_call``.
 
     Args:
@@ -60,11 +60,11 @@ class Recorder(TorchFunctionMode):
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], on_call: Callable[[AttentionCall], object]) -> None:
-        super().__init__()
         self.modules = dict(modules)
         self.on_call = on_call
         self._running: list[str] = []
         self._seen: set[str] = set()
+        self._interception = _Interception(self._on_attention)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Recorder:
@@ -75,14 +75,15 @@ class Recorder(TorchFunctionMode):
             for name, module in self.modules.items():
                 stack.enter_context(native_attention(module))
                 stack.enter_context(self._announce(name, module))
-            super().__enter__()
             self._cleanup = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, traceback)
+        if self._running:  # an interrupt (no Exception) skips the hooks that end the interception
+            self._interception.__exit__(kind, error, traceback)
+            self._running.clear()
         self._cleanup.close()
         missing = [name for name in self.modules if name not in self._seen]
         if error is None and missing:
@@ -95,11 +96,15 @@ class Recorder(TorchFunctionMode):
     @contextmanager
     def _announce(self, name: str, module: nn.Module) -> Iterator[None]:
         def push(_module: nn.Module, _inputs: object) -> None:
+            if not self._running:
+                self._interception.__enter__()
             self._running.append(name)
 
         def pop(_module: nn.Module, _inputs: object, _output: object) -> None:
             if self._running and self._running[-1] == name:
                 self._running.pop()
+                if not self._running:
+                    self._interception.__exit__(None, None, None)
 
         handles = (module.register_forward_pre_hook(push), module.register_forward_hook(pop, always_call=True))
         try:
@@ -108,14 +113,25 @@ class Recorder(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
+    def _on_attention(self, *args: Any, **kwargs: Any) -> None:
+        name = self._running[-1]
+        self._seen.add(name)
+        self.on_call(_read_call(name, *args, **kwargs))
+
+
+class _Interception(TorchFunctionMode):
+    """Calls ``before`` with the arguments of every ``F.scaled_dot_product_attention`` inside the context."""
+
+    def __init__(self, before: Callable[..., None]) -> None:
+        super().__init__()
+        self.before = before
+
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and self._running:
-            name = self._running[-1]
-            self._seen.add(name)
-            self.on_call(_read_call(name, *args, **kwargs))
+        if func is F.scaled_dot_product_attention:
+            self.before(*args, **kwargs)
         return func(*args, **kwargs)
 
 

@@ -10,20 +10,16 @@ import torch
 import typer
 from diffusers import DiffusionPipeline
 
+from goca.zoo import WEIGHTS
 from goca.zoo import architectures as arch
-from goca.zoo.train import load_vae, load_weights
-
-WEIGHTS = Path(__file__).parent / "weights"
+from goca.zoo.train import build_model, load_vae, load_weights
 
 
 def load_snapshot(kind: str, run: Path, snapshot: Path) -> DiffusionPipeline:
     """The pipeline of family ``kind`` ("dit" or "unet") with the averaged weights of one snapshot, in float32."""
-    text_encoder = (
-        arch.build_t5(arch.build_t5_tokenizer()) if kind == "dit" else arch.build_clip(arch.build_clip_tokenizer())
-    )
-    denoiser = arch.build_dit() if kind == "dit" else arch.build_unet()
-    load_weights(snapshot, {"text_encoder": text_encoder, "denoiser": denoiser})
-    return arch.assemble(kind, load_vae(run, "cpu"), text_encoder.eval(), denoiser.eval())
+    parts = dict(build_model(kind)[1].eval().items())
+    load_weights(snapshot, parts)
+    return arch.assemble(kind, load_vae(run, "cpu"), **parts)
 
 
 def list_snapshots(kind: str, run: Path) -> list[Path]:

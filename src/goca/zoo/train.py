@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
+from transformers import PreTrainedTokenizerBase
 
+from goca.zoo import WEIGHTS
 from goca.zoo import architectures as arch
 from goca.zoo.data import load_latents, stream_pictures, to_unit, write_caption
 from goca.zoo.muon import Muon
@@ -54,10 +57,9 @@ class Optimisers:
     def __init__(self, modules: Iterable[nn.Module], steps: int, decay: float = 0.4) -> None:
         hidden, self.rest = split_parameters(modules)
         self.optimizers = [Muon(hidden, lr=0.01), torch.optim.AdamW(self.rest, lr=1e-3, betas=(0.9, 0.99))]
-        self.schedules = [
-            torch.optim.lr_scheduler.LambdaLR(each, lambda step: trapezoid(step, steps, decay=decay))
-            for each in self.optimizers
-        ]
+        self.peaks = [each.param_groups[0]["lr"] for each in self.optimizers]
+        self.rate = partial(trapezoid, steps=steps, decay=decay)
+        self.step = 0
 
     def descend(self, loss: Tensor) -> None:
         """One step of every optimizer along the gradient of ``loss``."""
@@ -65,21 +67,20 @@ class Optimisers:
             optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.rest, 1.0)
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * self.rate(self.step)
             optimizer.step()
-            schedule.step()
+        self.step += 1
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "optimizers": [each.state_dict() for each in self.optimizers],
-            "schedules": [each.state_dict() for each in self.schedules],
-        }
+        """What a checkpoint keeps of both optimizers."""
+        return {"optimizers": [each.state_dict() for each in self.optimizers]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], step: int) -> None:
+        """Go on at ``step``; the learning rates are those of the schedule there, whatever its length was before."""
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
-        for schedule, stored in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(stored)
+        self.step = step
 
 
 def save_weights(path: Path, modules: dict[str, nn.Module]) -> None:
@@ -130,8 +131,8 @@ def vae(run: Run, steps: int = 1200, batch: int = 8, crop: int = 64, device: Dev
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        optimisers.load_state_dict(state)
         first = state["step"]
+        optimisers.load_state_dict(state, first)
     batches = stream_pictures(first * batch, batch, steps - first)
     for step, (images, _) in enumerate(track(batches, "vae", total=steps - first), start=first):
         generator = torch.Generator().manual_seed(step)
@@ -206,10 +207,9 @@ def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device
     the velocity up to the scale of the noised input.
     """
     torch.manual_seed(0)
-    tokenizer = arch.build_t5_tokenizer() if kind == "dit" else arch.build_clip_tokenizer()
-    text_encoder = arch.build_t5(tokenizer) if kind == "dit" else arch.build_clip(tokenizer)
-    denoiser: nn.Module = arch.build_dit() if kind == "dit" else arch.build_unet()
-    model = nn.ModuleDict({"text_encoder": text_encoder, "denoiser": denoiser}).to(device).train()
+    tokenizer, model = build_model(kind)
+    model.to(device).train()
+    text_encoder, denoiser = model["text_encoder"], model["denoiser"]
     average = AveragedModel(model, multi_avg_fn=update_average)
     optimisers = Optimisers(model.values(), steps)
     alphas = DDIMScheduler(**arch.SCHEDULE).alphas_cumprod
@@ -221,8 +221,8 @@ def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimisers.load_state_dict(state)
         first = state["step"]
+        optimisers.load_state_dict(state, first)
     forward: Callable[..., Any] = torch.compile(denoiser) if compile_model else denoiser
     started, window = time.monotonic(), []
     with Progress() as progress:
@@ -260,6 +260,15 @@ def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device
                 write_checkpoint(checkpoint, {**weights, **optimisers.state_dict(), "step": done})
 
 
+def build_model(kind: str) -> tuple[PreTrainedTokenizerBase, nn.ModuleDict]:
+    """Tokenizer, and text encoder and denoiser with fresh weights, of family ``kind``."""
+    if kind == "dit":
+        t5 = arch.build_t5_tokenizer()
+        return t5, nn.ModuleDict({"text_encoder": arch.build_t5(t5), "denoiser": arch.build_dit()})
+    clip = arch.build_clip_tokenizer()
+    return clip, nn.ModuleDict({"text_encoder": arch.build_clip(clip), "denoiser": arch.build_unet()})
+
+
 def _log(path: Path, entry: dict[str, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
@@ -280,6 +289,25 @@ def unet(
 ) -> None:
     """Train the UNet denoiser and its CLIP encoder."""
     train_denoiser("unet", run, steps, snapshot_every, device, compile_model)
+
+
+@app.command()
+def adopt(run: Run, weights: Annotated[Path, typer.Option(help="Folder of the exported pipelines.")] = WEIGHTS) -> None:
+    """Fill a new run folder from exported pipelines, to train on from them (the optimizers start afresh)."""
+    if run.exists() and any(run.iterdir()):
+        raise typer.BadParameter(f"{run} is not empty; name a new folder")
+    for kind, part in (("dit", "transformer"), ("unet", "unet")):
+        source = weights / f"scenes-{kind}"
+        model = build_model(kind)[1]
+        for name, folder in (("text_encoder", "text_encoder"), ("denoiser", part)):
+            part_class: Any = type(model[name])
+            model[name] = part_class.from_pretrained(source / folder, torch_dtype=torch.float32)
+        step = json.loads((source / "training.json").read_text())["samples_seen"] // BATCH
+        state = {"model": model.state_dict(), "average": AveragedModel(model).state_dict(), "step": step}
+        write_checkpoint(run / kind / "checkpoint.pt", {**state, **Optimisers(model.values(), step).state_dict()})
+    vae = AutoencoderKL.from_pretrained(weights / "scenes-dit" / "vae")
+    save_weights(run / "vae" / "vae.safetensors", {"vae": vae})
+    (run / "vae" / "vae.json").write_text(json.dumps({"scaling_factor": vae.config.scaling_factor}))
 
 
 if __name__ == "__main__":
