@@ -224,7 +224,8 @@ class Segmenter:
 
         generators = [torch.Generator().manual_seed(seed) for _ in latents]
         noisy = backbone.add_noise(latents, timestep, generators)
-        return backbone.record(noisy, timestep, conditioning, hand_out)
+        needed = {layer for images in aggregators.values() for layer in images[0].layers}
+        return backbone.record(noisy, timestep, conditioning, hand_out, needed)
 
     def _segmentation(self, image: Image, maps: ScoreMaps, error: float, has_background: bool) -> Segmentation:
         method, spec = self.method, self.model.spec

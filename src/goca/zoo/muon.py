@@ -1,9 +1,9 @@
 """Muon: momentum whose matrices are orthogonalised before the step (K. Jordan, "Muon: an optimizer for hidden
 layers", 2024).
 
-``torch.optim.Muon`` iterates in bfloat16, which a CPU without matrix extensions runs several times slower than
-float32, and takes no convolution kernels; this one keeps the parameter's dtype, treats a kernel as a matrix (out x
-rest) and does equal shapes in one batch.
+``torch.optim.Muon`` always iterates in bfloat16, which a CPU without matrix units runs several times slower than
+float32, and takes no convolution kernels; this one iterates in the dtype it is given, treats a kernel as a matrix
+(out x rest) and does equal shapes in one batch.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ class Muon(torch.optim.Optimizer):
         params: matrices or convolution kernels of hidden layers.
         lr: step length; every step has a spectral norm of about ``lr``.
         momentum: decay of the running sum of gradients.
+        dtype: of the iteration that orthogonalises.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -51,7 +55,8 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape[(parameter.shape[0], parameter[0].numel())].append(parameter)
             for (rows, columns), parameters in by_shape.items():
-                updates = orthogonalise(torch.stack([self._nesterov(p, group["momentum"]) for p in parameters]))
+                momenta = torch.stack([self._nesterov(p, group["momentum"]) for p in parameters])
+                updates = orthogonalise(momenta.to(self.dtype)).to(momenta.dtype)
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.add_(update.view_as(parameter), alpha=-scale)

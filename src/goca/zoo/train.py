@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers.models.attention_processor import AttnProcessor
 from rich.progress import Progress, track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ from goca.zoo.muon import Muon
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 Run = Annotated[Path, typer.Option(help="Folder for checkpoints, snapshots and logs.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Bfloat16 = Annotated[
+    bool, typer.Option(help="Multiply in bfloat16: about twice as fast where the chip has matrix units.")
+]
 BATCH = 32
 CHECKPOINT_EVERY = 100
 
@@ -52,11 +56,15 @@ class Optimisers:
         modules: what is trained.
         steps: length of the training, for the learning rates' schedule.
         decay: share of the training over which they fall to zero.
+        bfloat16: let Muon iterate in bfloat16.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], steps: int, decay: float = 0.4) -> None:
+    def __init__(self, modules: Iterable[nn.Module], steps: int, decay: float = 0.4, bfloat16: bool = False) -> None:
         hidden, self.rest = split_parameters(modules)
-        self.optimizers = [Muon(hidden, lr=0.01), torch.optim.AdamW(self.rest, lr=1e-3, betas=(0.9, 0.99))]
+        self.optimizers = [
+            Muon(hidden, lr=0.01, dtype=torch.bfloat16 if bfloat16 else torch.float32),
+            torch.optim.AdamW(self.rest, lr=1e-3, betas=(0.9, 0.99)),
+        ]
         self.peaks = [each.param_groups[0]["lr"] for each in self.optimizers]
         self.rate = partial(trapezoid, steps=steps, decay=decay)
         self.step = 0
@@ -200,7 +208,9 @@ def update_average(averages: Any, current: Any, count: Tensor | int) -> None:
     torch._foreach_lerp_(averages, current, share)
 
 
-def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device: str, compile_model: bool) -> None:
+def train_denoiser(
+    kind: str, run: Path, steps: int, snapshot_every: int, device: str, compile_model: bool, bfloat16: bool
+) -> None:
     """Train text encoder and denoiser together to restore noised latents, given their captions.
 
     The model predicts the clean latent; the error is weighed by 1 / sigma^2 (at most 100), which equals the error of
@@ -210,8 +220,10 @@ def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device
     tokenizer, model = build_model(kind)
     model.to(device).train()
     text_encoder, denoiser = model["text_encoder"], model["denoiser"]
+    if device == "cpu":  # where the fused kernel's backward pass takes longer than everything else together
+        denoiser.set_attn_processor(AttnProcessor())
     average = AveragedModel(model, multi_avg_fn=update_average)
-    optimisers = Optimisers(model.values(), steps)
+    optimisers = Optimisers(model.values(), steps, bfloat16=bfloat16)
     alphas = DDIMScheduler(**arch.SCHEDULE).alphas_cumprod
     latents, classes = load_latents(run)
     folder = run / kind
@@ -237,10 +249,11 @@ def train_denoiser(kind: str, run: Path, steps: int, snapshot_every: int, device
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(step)).to(device)
             alpha = alphas[timesteps].view(-1, 1, 1, 1).to(device)
             noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-            text = arch.encode_text(kind, text_encoder, tokens.input_ids, tokens.attention_mask)
             extra = {"encoder_attention_mask": tokens.attention_mask} if kind == "dit" else {}
-            predicted = forward(noisy, encoder_hidden_states=text, timestep=timesteps.to(device), **extra).sample
-            loss = ((predicted - clean).square() / (1 - alpha).clamp(min=0.01)).mean()
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                text = arch.encode_text(kind, text_encoder, tokens.input_ids, tokens.attention_mask)
+                predicted = forward(noisy, encoder_hidden_states=text, timestep=timesteps.to(device), **extra).sample
+            loss = ((predicted.float() - clean).square() / (1 - alpha).clamp(min=0.01)).mean()
             optimisers.descend(loss)
             average.update_parameters(model)
             window.append(loss.item())
@@ -277,18 +290,28 @@ def _log(path: Path, entry: dict[str, float]) -> None:
 
 @app.command()
 def dit(
-    run: Run, steps: int = 1500, snapshot_every: int = 200, device: Device = "cpu", compile_model: bool = False
+    run: Run,
+    steps: int = 1500,
+    snapshot_every: int = 200,
+    device: Device = "cpu",
+    compile_model: bool = False,
+    bfloat16: Bfloat16 = False,
 ) -> None:
     """Train the PixArt denoiser and its T5 encoder."""
-    train_denoiser("dit", run, steps, snapshot_every, device, compile_model)
+    train_denoiser("dit", run, steps, snapshot_every, device, compile_model, bfloat16)
 
 
 @app.command()
 def unet(
-    run: Run, steps: int = 1500, snapshot_every: int = 200, device: Device = "cpu", compile_model: bool = False
+    run: Run,
+    steps: int = 1500,
+    snapshot_every: int = 200,
+    device: Device = "cpu",
+    compile_model: bool = False,
+    bfloat16: Bfloat16 = False,
 ) -> None:
     """Train the UNet denoiser and its CLIP encoder."""
-    train_denoiser("unet", run, steps, snapshot_every, device, compile_model)
+    train_denoiser("unet", run, steps, snapshot_every, device, compile_model, bfloat16)
 
 
 @app.command()
