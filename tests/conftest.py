@@ -15,38 +15,37 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 import tiny  # noqa: E402
+from tiny import parts  # noqa: E402
 
-from goca.backbones import Backbone, DiTBackbone, UNetBackbone  # noqa: E402
-
-REFERENCES = {"unet": "up_blocks.1.attentions.1.transformer_blocks.0", "dit": "transformer_blocks.1"}
+from goca.backbones import Backbone  # noqa: E402
+from goca.models import wrap  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def unet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved StableDiffusionPipeline."""
-    return tiny.save(tiny.unet_pipeline(), tmp_path_factory.mktemp("unet"))
+    return parts.save(tiny.unet.build(), tmp_path_factory.mktemp("unet"))
 
 
 @pytest.fixture(scope="session")
 def dit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved PixArtAlphaPipeline."""
-    return tiny.save(tiny.dit_pipeline(), tmp_path_factory.mktemp("dit"))
+    return parts.save(tiny.dit.build(), tmp_path_factory.mktemp("dit"))
 
 
-@pytest.fixture(params=["unet", "dit"])
+@pytest.fixture(params=list(tiny.FAMILIES))
 def family(request: pytest.FixtureRequest) -> str:
-    """Both families, one after the other."""
+    """Every family, one after the other."""
     return request.param
 
 
 @pytest.fixture
 def pipeline(family: str) -> Any:
     """A fresh tiny pipeline of the family; tests may change it."""
-    return tiny.unet_pipeline() if family == "unet" else tiny.dit_pipeline()
+    return tiny.FAMILIES[family].build()
 
 
 @pytest.fixture
-def backbone(family: str, pipeline: Any) -> Backbone:
-    """The backbone of that pipeline."""
-    kind = UNetBackbone if family == "unet" else DiTBackbone
-    return kind(pipeline, REFERENCES[family])
+def backbone(pipeline: Any) -> Backbone:
+    """The backbone of that pipeline, with derived settings."""
+    return wrap("tiny", pipeline).backbone

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -15,10 +16,13 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from tiny import parts
 
 from goca import models
-from goca.backbones import DiTBackbone, UNetBackbone
-from goca.models import MODELS, derive_spec, list_models, load
+from goca.backbones.dit import DiTBackbone
+from goca.backbones.flux import FluxBackbone
+from goca.backbones.unet import UNetBackbone
+from goca.models import MODELS, list_models, load
 
 SD15_LAYERS = tuple(
     f"{owner}.transformer_blocks.0"
@@ -35,22 +39,18 @@ def refusal(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
 
 
 @pytest.mark.parametrize(("kind", "backbone"), [("unet_folder", UNetBackbone), ("dit_folder", DiTBackbone)])
-def test_folder_is_recognised_by_its_own_index(request, kind, backbone):
+def test_settings_of_a_folder_are_derived(request, kind, backbone):
     folder = str(request.getfixturevalue(kind))
     loaded = load(folder, device="cpu")
     assert isinstance(loaded.backbone, backbone)
     assert loaded.spec.name == folder and not loaded.spec.published and loaded.spec.vocabulary is None
     assert loaded.spec.image_size == 32
     assert loaded.spec.parameters == sum(each.numel() for each in loaded.backbone.denoiser.parameters())
-    assert loaded.backbone.reference_layer == loaded.spec.reference_layer
-    assert set(loaded.spec.refine_layers) <= set(loaded.backbone.layers)
     assert not any(each.requires_grad or each.dtype != torch.float32 for each in loaded.backbone.denoiser.parameters())
 
 
 def test_half_precision_files_load_as_float32_on_the_cpu(tmp_path):
-    import tiny
-
-    folder = tiny.save(tiny.dit_pipeline().to(torch.float16), tmp_path)
+    folder = parts.save(tiny.dit.build().to(torch.float16), tmp_path)
     loaded = load(str(folder), device="cpu")
     assert loaded.backbone.dtype == loaded.pipeline.vae.dtype == loaded.pipeline.text_encoder.dtype == torch.float32
     assert load(str(folder), device="cpu", dtype=torch.bfloat16).backbone.dtype == torch.bfloat16
@@ -69,27 +69,29 @@ def test_named_model_uses_its_own_settings(monkeypatch, dit_folder):
     assert replace(loaded.spec, parameters=None) == replace(spec, parameters=None)
 
 
-def test_derived_settings_reproduce_the_published_layers():
-    unet = derive_spec("x", "StableDiffusionPipeline", SD15_LAYERS, 512)
-    assert (unet.reference_layer, unet.refine_layers, unet.refine_order) == (
-        MODELS["sd15"].reference_layer,
-        MODELS["sd15"].refine_layers,
-        MODELS["sd15"].refine_order,
-    )
-    blocks = tuple(f"transformer_blocks.{index}" for index in range(28))
-    dit = derive_spec("x", "PixArtSigmaPipeline", blocks, 1024)
-    assert (dit.reference_layer, dit.refine_layers, dit.refine_order) == (
-        MODELS["pixart-sigma"].reference_layer,
-        MODELS["pixart-sigma"].refine_layers,
-        MODELS["pixart-sigma"].refine_order,
-    )
+def blocks(count: int, stack: str = "transformer_blocks") -> tuple[str, ...]:
+    return tuple(f"{stack}.{index}" for index in range(count))
 
 
+@pytest.mark.parametrize(
+    ("name", "family", "layers"),
+    [
+        ("sd15", UNetBackbone, SD15_LAYERS),
+        ("pixart-sigma", DiTBackbone, blocks(28)),
+        ("flux-dev", FluxBackbone, blocks(19) + blocks(38, "single_transformer_blocks")),
+    ],
+)
+def test_derived_settings_reproduce_the_published_ones(name, family, layers):
+    derived, spec = family.derive_settings(layers), MODELS[name]
+    assert vars(derived).items() <= vars(spec).items()
+
+
+@pytest.mark.parametrize("family", [DiTBackbone, FluxBackbone])
 @pytest.mark.parametrize("count", range(1, 9))
-def test_derived_settings_exist_for_any_depth(count):
-    blocks = tuple(f"transformer_blocks.{index}" for index in range(count))
-    spec = derive_spec("x", "PixArtAlphaPipeline", blocks, 128)
-    assert spec.reference_layer in blocks and spec.refine_layers and set(spec.refine_layers) <= set(blocks)
+def test_derived_settings_exist_for_any_depth(family, count):
+    settings = family.derive_settings(blocks(count))
+    assert settings.reference_layer in blocks(count)
+    assert settings.refine_layers and set(settings.refine_layers) <= set(blocks(count))
 
 
 def test_published_layers_are_layers_of_the_model():
@@ -97,7 +99,12 @@ def test_published_layers_are_layers_of_the_model():
         spec = MODELS[name]
         assert {spec.reference_layer, *spec.refine_layers, *spec.manual_layers} <= set(SD15_LAYERS)
         assert len(spec.manual_layers) == 8
-    assert [spec.name for spec in list_models() if spec.published] == ["sd15", "pixart-alpha", "pixart-sigma"]
+    assert [spec.name for spec in list_models() if spec.published] == [
+        "sd15",
+        "pixart-alpha",
+        "pixart-sigma",
+        "flux-dev",
+    ]
     assert [spec.name for spec in list_models()] == list(MODELS) and list_models()[0].name == models.DEFAULT_MODEL
 
 

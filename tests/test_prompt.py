@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import pytest
-import tiny
+from tiny import parts
 
-from goca.prompt import build_prompt, find_words
+from goca.prompt import build_prompt, find_words, read_offsets
 
 
 @pytest.fixture(params=["clip", "t5"])
 def tokenizer(request):
-    return tiny.clip_tokenizer() if request.param == "clip" else tiny.t5_tokenizer()
+    return parts.clip_tokenizer() if request.param == "clip" else parts.t5_tokenizer()
 
 
 def build(classes, tokenizer, **options):
-    return build_prompt(classes, tokenizer, max_length=options.pop("max_length", 64), **options)
+    longest = options.pop("max_length", 64)
+    return build_prompt(classes, lambda text: [read_offsets(tokenizer, text, longest)], max_length=longest, **options)
 
 
 def pieces(prompt, tokenizer, positions) -> list[str]:

@@ -23,8 +23,7 @@ CLASSES = ["cat", "grass", "sky"]
 
 def tiny_model(family: str) -> LoadedModel:
     """A tiny pipeline, its maps on a small grid; refined once, as more would blur them to their rounding."""
-    pipeline = tiny.unet_pipeline() if family == "unet" else tiny.dit_pipeline()
-    model = wrap("tiny", pipeline)
+    model = wrap("tiny", tiny.FAMILIES[family].build())
     return replace(model, spec=replace(model.spec, output_grid=16, refine_order=1))
 
 
@@ -42,8 +41,8 @@ def literal_maps(segmenter: Segmenter, image: Image.Image, prompt: Prompt) -> to
     records: list[LayerRecord] = []
     backbone.record(noisy, spec.timestep, backbone.encode_prompt([prompt.text]), lambda _, r: records.append(r))
     grid = (spec.output_grid, spec.output_grid)
-    heads = method.heads or spec.head_rule
-    result = reference.aggregate(records, heads, method.layers, grid, spec.reference_layer, spec.refine_layers)
+    heads, layers = method.heads or spec.head_rule, method.layers or spec.layer_rule
+    result = reference.aggregate(records, heads, layers, grid, spec.reference_layer, spec.refine_layers)
     objects = [concept.tokens for concept in prompt.classes]
     background = [concept.tokens for concept in prompt.background]
     maps = reference.rescaled(result.token_maps, objects, background, prompt.content, method.rescale)

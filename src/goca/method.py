@@ -16,7 +16,8 @@ class Method:
     Args:
         heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`; ``None``
             takes the model's own (the paper averages the heads of some models).
-        layers: rule that weighs the layers, a key of :data:`goca.aggregation.layers.LAYER_RULES`.
+        layers: rule that weighs the layers, a key of :data:`goca.aggregation.layers.LAYER_RULES`; ``None`` takes the
+            model's own (the paper's, unless the model has no self-attention map to weigh them by).
         rescale: rule that makes the maps of different words comparable, a key of :data:`goca.rescale.RESCALE_RULES`.
         refine_order: how often the self-attention is applied to the maps; ``None`` takes the model's own, 0 switches
             it off.
@@ -29,7 +30,7 @@ class Method:
     """
 
     heads: str | None = None
-    layers: str = "dot-product similarity"
+    layers: str | None = None
     rescale: str = "sum-1 rescaling + per-token renorm+"
     refine_order: int | None = None
     background: str = "offset"

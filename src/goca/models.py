@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,8 @@ from goca.hub import hub_errors, pipeline_class
 if TYPE_CHECKING:
     import torch
 
-FAMILIES = {"StableDiffusionPipeline": "unet", "PixArtAlphaPipeline": "dit", "PixArtSigmaPipeline": "dit"}
-UNUSED_PARTS = {
-    "unet": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
-    "dit": {},
-}
-DENOISERS = {"unet": "unet", "dit": "transformer"}
+    from goca.backbones import Backbone
+
 PACKAGED = Path(__file__).parent / "zoo" / "weights"
 SCENES_VOCABULARY: tuple[str, ...] = (*CLASS_NAMES, "a", "and")
 
@@ -30,7 +25,6 @@ class ModelSpec:
 
     Attributes:
         name: what users type.
-        family: key of :data:`goca.backbones.BACKBONES`.
         pipelines: diffusers pipeline classes the model may be saved as.
         source: hub id or local folder.
         image_size: side of the square image, in pixels, the model was trained on.
@@ -40,6 +34,7 @@ class ModelSpec:
         refine_order: how often it is applied.
         preset: the method's preset that works best with this model, used unless the caller names one.
         head_rule: rule for heads where the method does not name one.
+        layer_rule: rule for layers where the method does not name one.
         cross_layers: blocks whose cross-attention is aggregated; ``None`` for all.
         manual_layers: hand-picked blocks of the "manual" baseline; empty where none were published.
         output_grid: side of the maps' grid.
@@ -52,16 +47,16 @@ class ModelSpec:
     """
 
     name: str
-    family: str
     pipelines: tuple[str, ...]
     source: str
     image_size: int
-    timestep: int
     reference_layer: str
     refine_layers: tuple[str, ...]
     refine_order: int
+    timestep: int = 100
     preset: str = "paper"
     head_rule: str = "dot-product w/o clamp"
+    layer_rule: str = "dot-product similarity"
     cross_layers: tuple[str, ...] | None = None
     manual_layers: tuple[str, ...] = ()
     output_grid: int = 64
@@ -91,11 +86,9 @@ def _dit_blocks(first: int, last: int) -> tuple[str, ...]:
 
 _SD15 = ModelSpec(
     name="sd15",
-    family="unet",
     pipelines=("StableDiffusionPipeline",),
     source="stable-diffusion-v1-5/stable-diffusion-v1-5",
     image_size=512,
-    timestep=100,
     reference_layer="up_blocks.2.attentions.1.transformer_blocks.0",
     refine_layers=_unet_blocks("up_blocks.3.attentions.0", "up_blocks.3.attentions.1", "down_blocks.0.attentions.1"),
     refine_order=2,
@@ -111,11 +104,9 @@ _SD15 = ModelSpec(
 )
 _PIXART = ModelSpec(
     name="pixart-alpha",
-    family="dit",
     pipelines=("PixArtAlphaPipeline",),
     source="PixArt-alpha/PixArt-XL-2-512x512",
     image_size=512,
-    timestep=100,
     reference_layer="transformer_blocks.13",
     refine_layers=_dit_blocks(10, 17),
     refine_order=5,
@@ -123,9 +114,22 @@ _PIXART = ModelSpec(
     parameters=610_856_096,
     published=True,
 )
+_FLUX = ModelSpec(
+    name="flux-dev",
+    pipelines=("FluxPipeline",),
+    source="black-forest-labs/FLUX.1-dev",
+    image_size=1024,
+    timestep=150,
+    reference_layer="single_transformer_blocks.8",
+    refine_layers=_dit_blocks(12, 12) + _dit_blocks(18, 18),
+    refine_order=2,
+    head_rule="average",
+    description="FLUX.1 dev, photographs, any words",
+    parameters=11_901_408_320,
+    published=True,
+)
 _SCENES_DIT = ModelSpec(
     name="scenes-dit",
-    family="dit",
     pipelines=("PixArtAlphaPipeline",),
     source=str(PACKAGED / "scenes-dit"),
     image_size=128,
@@ -134,6 +138,7 @@ _SCENES_DIT = ModelSpec(
     refine_layers=_dit_blocks(4, 6),
     refine_order=2,
     preset="ensemble",
+    cross_layers=_dit_blocks(2, 4),
     output_grid=16,
     description="embedded PixArt-style transformer, drawn scenes only",
     parameters=5_125_072,
@@ -142,7 +147,6 @@ _SCENES_DIT = ModelSpec(
 )
 _SCENES_UNET = ModelSpec(
     name="scenes-unet",
-    family="unet",
     pipelines=("StableDiffusionPipeline",),
     source=str(PACKAGED / "scenes-unet"),
     image_size=128,
@@ -183,6 +187,15 @@ MODELS: dict[str, ModelSpec] = {
             image_size=1024,
             description="PixArt-Sigma 1024, photographs, any words",
         ),
+        _FLUX,
+        replace(
+            _FLUX,
+            name="flux-schnell",
+            source="black-forest-labs/FLUX.1-schnell",
+            description="FLUX.1 schnell, photographs, any words",
+            parameters=11_891_178_560,
+            published=False,
+        ),
     )
 }
 
@@ -212,11 +225,7 @@ def load(
     spec = MODELS.get(name)
     source = _resolve(name)
     class_name = pipeline_class(source, revision)
-    if class_name not in FAMILIES:
-        raise ValueError(
-            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(FAMILIES)}."
-        )
-    family = FAMILIES[class_name]
+    family = backbone_class(class_name, name)
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     device = torch.device(device)
@@ -226,73 +235,51 @@ def load(
 
     with hub_errors(source):
         pipeline = getattr(diffusers, class_name).from_pretrained(
-            source, dtype=dtype, revision=revision, **UNUSED_PARTS[family]
+            source, dtype=dtype, revision=revision, **family.unused_parts
         )
-    for part in ("text_encoder", "vae", DENOISERS[family]):
-        getattr(pipeline, part).to(device).eval().requires_grad_(False)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.to(device).eval().requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
     return wrap(name, pipeline)
+
+
+def backbone_class(class_name: str, name: str) -> type[Backbone]:
+    """The backbone of a diffusers pipeline class.
+
+    Raises:
+        ValueError: no family is saved as that class; the message calls the model ``name`` and lists the classes.
+    """
+    from goca.backbones import BACKBONES
+
+    known = {pipeline: family for family in BACKBONES.values() for pipeline in family.pipelines}
+    if class_name not in known:
+        raise ValueError(
+            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(known)}."
+        )
+    return known[class_name]
 
 
 def wrap(name: str, pipeline: Any) -> LoadedModel:
     """Make a pipeline that is already in memory ready to record.
 
     Args:
-        name: a key of :data:`MODELS`, whose settings are then used; for any other name they are derived.
+        name: a key of :data:`MODELS`, whose settings are then used; for any other name they are derived from the
+            architecture by the family's own rule, see :meth:`goca.backbones.Backbone.derive_settings`.
         pipeline: a diffusers pipeline of a supported class.
     """
-    from goca.backbones import BACKBONES
-
     class_name = type(pipeline).__name__
-    family = FAMILIES[class_name]
-    denoiser = getattr(pipeline, DENOISERS[family])
+    family = backbone_class(class_name, name)
+    denoiser = getattr(pipeline, family.denoiser_name)
     spec = MODELS.get(name)
     if spec is None:
-        layers = BACKBONES[family].find_layers(denoiser)
-        vae_factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-        spec = derive_spec(name, class_name, layers, denoiser.config.sample_size * vae_factor)
-    spec = replace(spec, parameters=sum(parameter.numel() for parameter in denoiser.parameters()))
-    return LoadedModel(spec, pipeline, BACKBONES[family](pipeline, spec.reference_layer))
-
-
-def derive_spec(name: str, class_name: str, layers: tuple[str, ...], image_size: int) -> ModelSpec:
-    """Settings for a model nobody tuned, from its architecture alone.
-
-    One rule per family, which gives SD 1.5 and PixArt the published layers:
-
-    - UNet: the reference is the first block of the middle attention of the next-to-last up block that has attention
-      (the last where there is only one); the last up block's attentions but its last refine, and so does the last
-      attention of the first down block; order 2.
-    - Transformer of n blocks: the reference is block (n - 1) // 2; blocks from 0.35 n to 0.61 n refine (at least the
-      reference); order 5.
-    """
-    if FAMILIES[class_name] == "dit":
-        count = len(layers)
-        reference = layers[(count - 1) // 2]
-        refine = tuple(layers[ceil(0.35 * count) : floor(0.61 * count) + 1]) or (reference,)
-        order = 5
-    else:
-        stages: dict[str, list[str]] = {}
-        for layer in layers:
-            if layer.endswith(".transformer_blocks.0"):
-                stages.setdefault(layer.split(".attentions.")[0], []).append(layer)
-        up = [blocks for stage, blocks in stages.items() if stage.startswith("up_blocks")]
-        middle = up[-2] if len(up) > 1 else up[-1]
-        reference = middle[len(middle) // 2]
-        refine = (*(up[-1][:-1] or up[-1]), *stages.get("down_blocks.0", [])[-1:])
-        order = 2
-    return ModelSpec(
-        name=name,
-        family=FAMILIES[class_name],
-        pipelines=(class_name,),
-        source=name,
-        image_size=image_size,
-        timestep=100,
-        reference_layer=reference,
-        refine_layers=refine,
-        refine_order=order,
-        description=f"{class_name} with settings derived from its architecture",
-    )
+        settings = family.derive_settings(family.find_layers(getattr(denoiser, "_orig_mod", denoiser)))
+        description = f"{class_name} with settings derived from its architecture"
+        spec = ModelSpec(name, (class_name,), name, 0, **vars(settings), description=description)
+    backbone = family(pipeline, spec.reference_layer)
+    size = spec.image_size or backbone.image_size
+    parameters = sum(parameter.numel() for parameter in denoiser.parameters())
+    return LoadedModel(replace(spec, parameters=parameters, image_size=size), pipeline, backbone)
 
 
 def _resolve(name: str) -> str:

@@ -7,7 +7,8 @@ never lands on "carpet" and every token of "fire engine" counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from goca.types import Concept, Prompt
@@ -17,9 +18,49 @@ PUNCTUATION = frozenset(",.-")
 Span = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class TextRange:
+    """Where a text's tokens are among those the image looks at.
+
+    Attributes:
+        spans: for the position of every token that is not special, its (start, end) in the text's characters.
+        limit: first position that truncation takes away.
+    """
+
+    spans: dict[int, Span]
+    limit: int
+
+
+def read_offsets(tokenizer: Any, text: str, max_length: int, *, start: int = 0) -> TextRange:
+    """The range of one tokenizer's tokens.
+
+    Args:
+        tokenizer: a fast tokenizer (it must report offsets).
+        max_length: longest text in tokens, special ones included.
+        start: position of its first token among all tokens.
+
+    Raises:
+        ValueError: a tokenizer without offsets.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not report offsets; "
+            "load the model's fast tokenizer (transformers >= 5 does)."
+        )
+    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    special = encoding["special_tokens_mask"]
+    trailing = next((count for count, flag in enumerate(reversed(special)) if not flag), len(special))
+    spans = {
+        start + position: (first, last)
+        for position, ((first, last), flag) in enumerate(zip(encoding["offset_mapping"], special, strict=True))
+        if not flag
+    }
+    return TextRange(spans, start + max_length - trailing)
+
+
 def build_prompt(
     classes: Sequence[str],
-    tokenizer: Any,
+    text_ranges: Callable[[str], Sequence[TextRange]],
     *,
     caption: str | None = None,
     background: Sequence[str] = (),
@@ -30,7 +71,8 @@ def build_prompt(
 
     Args:
         classes: one string per class, synonyms separated by ``|``; the first is its name.
-        tokenizer: a fast tokenizer (it must report offsets).
+        text_ranges: tells where the tokens of a text are, see :meth:`goca.backbones.Backbone.text_ranges`; a class
+            gets its tokens in every range.
         caption: text that mentions every class; by default the classes' names and the background phrases, joined by
             commas. Background phrases that it does not mention are appended.
         background: phrases that stand for everything else, written like classes.
@@ -42,15 +84,10 @@ def build_prompt(
 
     Raises:
         ValueError: no classes; a blank or repeated one; one that the caption does not mention or that lies beyond
-            ``max_length``; a word outside ``vocabulary``; a tokenizer without offsets.
+            ``max_length`` in every range; a word outside ``vocabulary``; a tokenizer without offsets.
     """
     if not classes:
         raise ValueError("No classes were given; name at least one thing to look for.")
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(
-            f"{type(tokenizer).__name__} does not report offsets; "
-            "load the model's fast tokenizer (transformers >= 5 does)."
-        )
     named = [_split_synonyms(entry, "class") for entry in classes]
     extra = [_split_synonyms(entry, "background phrase") for entry in background]
     _check_unique([word for _, words in (*named, *extra) for word in words])
@@ -58,7 +95,7 @@ def build_prompt(
     if vocabulary is not None:
         _check_vocabulary(text, vocabulary)
 
-    offsets, limit = _encode(text, tokenizer, max_length)
+    ranges = text_ranges(text)
     spans = find_words(text, [word for _, words in (*named, *extra) for word in words])
 
     def locate(name: str, words: tuple[str, ...]) -> Concept:
@@ -67,18 +104,23 @@ def build_prompt(
             raise ValueError(
                 f"The caption does not mention {name!r}; add the word to the caption or leave the class out."
             )
-        places = [tokens for span in found if (tokens := _tokens_in(span, offsets)) and tokens[-1] < limit]
-        if not places:
+        tokens = {token for each in ranges for span in found for token in _tokens_in(span, each)}
+        if not tokens:
             raise ValueError(
                 f"The class {name!r} lies beyond the text encoder's limit of {max_length} tokens; "
                 "name fewer classes or shorten the caption."
             )
-        return Concept(name, words, tuple(sorted({token for tokens in places for token in tokens})))
+        return Concept(name, words, tuple(sorted(tokens)))
 
     concepts = tuple(locate(*entry) for entry in named)
     rest = tuple(locate(*entry) for entry in extra)
     claimed = {token for concept in (*concepts, *rest) for token in concept.tokens}
-    meaningful = {position for position, span in offsets.items() if position < limit and not _is_filler(text, span)}
+    meaningful = {
+        position
+        for each in ranges
+        for position, span in each.spans.items()
+        if position < each.limit and not _is_filler(text, span)
+    }
     return Prompt(text, concepts, rest, tuple(sorted(claimed | meaningful)))
 
 
@@ -145,21 +187,10 @@ def _check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:
         )
 
 
-def _encode(text: str, tokenizer: Any, max_length: int) -> tuple[dict[int, Span], int]:
-    """Characters of every token that is not special, and the first position that truncation would take away."""
-    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    special = encoding["special_tokens_mask"]
-    trailing = next((count for count, flag in enumerate(reversed(special)) if not flag), len(special))
-    offsets = {
-        position: (start, end)
-        for position, ((start, end), flag) in enumerate(zip(encoding["offset_mapping"], special, strict=True))
-        if not flag
-    }
-    return offsets, max_length - trailing
-
-
-def _tokens_in(span: Span, offsets: dict[int, Span]) -> list[int]:
-    return [position for position, (start, end) in offsets.items() if start < span[1] and span[0] < end]
+def _tokens_in(span: Span, text: TextRange) -> list[int]:
+    """Positions of a phrase's tokens; none where truncation takes one of them away."""
+    tokens = [position for position, (start, end) in text.spans.items() if start < span[1] and span[0] < end]
+    return tokens if tokens and tokens[-1] < text.limit else []
 
 
 def _is_filler(text: str, span: Span) -> bool:

@@ -123,7 +123,7 @@ class Segmenter:
         backbone = self.model.backbone
         return build_prompt(
             classes,
-            backbone.tokenizer,
+            backbone.text_ranges,
             caption=caption,
             background=background,
             vocabulary=self.model.spec.vocabulary,
@@ -190,7 +190,7 @@ class Segmenter:
         cross = spec.manual_layers if method.layer_set == "manual" else spec.cross_layers or backbone.layers
         return MapAggregator(
             method.heads or spec.head_rule,
-            method.layers,
+            method.layers or spec.layer_rule,
             (spec.output_grid, spec.output_grid),
             cross,
             spec.reference_layer,

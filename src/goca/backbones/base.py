@@ -1,43 +1,75 @@
-"""What every model family shares: encoding images, noising latents, and recording attention block by block."""
+"""What every model family shares: encoding images, noising latents, and recording attention layer by layer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import ceil, floor
+from typing import Any, ClassVar
 
 import torch
-from diffusers import DDPMScheduler
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from goca.backbones.noise import NoiseLevel, noise_level
 from goca.backbones.recorder import AttentionCall, Recorder
+from goca.prompt import TextRange, read_offsets
 from goca.types import Grid, LayerRecord, OutputProjection
 
 OnRecord = Callable[[int, LayerRecord], object]
 PLAIN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Encoded texts of a batch; ``mask`` is 1 on tokens the denoiser may look at, ``None`` where it sees them all."""
+    """Encoded texts of a batch.
+
+    ``mask`` is 1 on tokens the denoiser may look at, ``None`` where it sees them all; ``extra`` holds what else the
+    family's denoiser is told, by its argument's name, the batch on the first axis.
+    """
 
     embeddings: Float[Tensor, "batch tokens width"]
     mask: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a segmentation needs to know of an architecture, see :class:`goca.models.ModelSpec`."""
+
+    reference_layer: str
+    refine_layers: tuple[str, ...]
+    refine_order: int
+    timestep: int = 100
+    head_rule: str = "dot-product w/o clamp"
+    layer_rule: str = "dot-product similarity"
 
 
 class Backbone(ABC):
-    """A diffusion pipeline whose text meets the image in cross-attention, one transformer block at a time.
+    """A diffusion pipeline, one attention layer at a time.
 
-    Subclasses say how the family encodes text and calls its denoiser, and which blocks there are. Nothing of the
-    pipeline is changed; its components may be offloaded, compiled or quantised.
+    A family says how it encodes text and calls its denoiser, which layers there are and which attention modules belong
+    to each, and how their calls become a :class:`LayerRecord`. Nothing of the pipeline is changed; its components may
+    be offloaded, compiled or quantised. A new family is a subclass of :class:`CrossAttentionBackbone` or
+    :class:`goca.backbones.joint.JointAttentionBackbone`.
 
     Args:
         pipeline: a loaded diffusers pipeline of the family.
-        reference_layer: block whose cross-attention query serves as features F.
+        reference_layer: layer whose record carries the reference features F.
+
+    Attributes:
+        pipelines: names of the diffusers pipeline classes that the family is saved as.
+        denoiser_name: the pipeline's attribute that holds the denoiser.
+        unused_parts: what ``from_pretrained`` of these pipelines is told so that it leaves out what is not needed.
     """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    denoiser_name: ClassVar[str] = "transformer"
+    unused_parts: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, pipeline: Any, reference_layer: str) -> None:
         self.pipeline = pipeline
@@ -45,27 +77,17 @@ class Backbone(ABC):
         self.layers: tuple[str, ...] = self.find_layers(self.denoiser)
         if reference_layer not in self.layers:
             raise ValueError(f"Unknown reference layer {reference_layer!r}; choose one of {', '.join(self.layers)}.")
-        self._noising = DDPMScheduler.from_config(pipeline.scheduler.config)
-
-    @property
-    @abstractmethod
-    def denoiser(self) -> Any:
-        """The network that is recorded, without a ``torch.compile`` wrapper."""
 
     @staticmethod
     @abstractmethod
     def find_layers(denoiser: Any) -> tuple[str, ...]:
-        """Names of all transformer blocks with self- and cross-attention, in forward order."""
+        """Names of all layers in which image pixels look at text tokens, in forward order."""
 
-    @property
+    @staticmethod
     @abstractmethod
-    def max_tokens(self) -> int:
-        """Longest text in tokens, special ones included."""
-
-    @property
-    @abstractmethod
-    def size_multiple(self) -> int:
-        """Image sides must be multiples of this."""
+    def derive_settings(layers: tuple[str, ...]) -> Settings:
+        """Settings for a model nobody tuned, from the names of its layers alone; gives the published models their
+        published settings."""
 
     @abstractmethod
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
@@ -75,16 +97,49 @@ class Backbone(ABC):
     def denoise(
         self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
-        """One forward of the denoiser: its prediction, of whatever type the model was trained for."""
+        """One forward of the denoiser: its prediction, of the kind that its scheduler expects."""
 
     @abstractmethod
-    def watch_grids(self, grids: dict[str, Grid], layers: Collection[str]) -> list[torch.utils.hooks.RemovableHandle]:
-        """Hook the denoiser so that ``grids[layer]`` is its (h, w) by the time a layer's attention runs."""
+    def attention_modules(self, layer: str) -> dict[str, nn.Module]:
+        """The attention modules of a layer, by a name of their part in it."""
+
+    @abstractmethod
+    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
+        """One image's record, without reference features, from the calls of the layer's modules (by part)."""
+
+    @abstractmethod
+    def reference_module(self) -> nn.Module:
+        """The module whose output is, or holds, the reference features."""
+
+    def reference_features(self, output: Any, grid: Grid) -> Float[Tensor, "batch pixels channels"]:
+        """The features in that module's output; the output itself by default."""
+        return output
+
+    def grid(self, layer: str, height: int, width: int) -> Grid:
+        """Rows and columns of pixels that a layer attends over, for latents of ``height`` x ``width``."""
+        patch = self.denoiser.config.patch_size
+        return height // patch, width // patch
+
+    @property
+    def denoiser(self) -> Any:
+        """The network that is recorded, without a ``torch.compile`` wrapper."""
+        module = getattr(self.pipeline, self.denoiser_name)
+        return getattr(module, "_orig_mod", module)
 
     @property
     def tokenizer(self) -> Any:
         """The tokenizer whose positions the recorded tokens have."""
         return self.pipeline.tokenizer
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens, special ones included."""
+        return self.tokenizer.model_max_length
+
+    def text_ranges(self, text: str) -> list[TextRange]:
+        """Where the words of ``text`` are among the recorded tokens; several ranges where several encoders' tokens
+        stand side by side."""
+        return [read_offsets(self.tokenizer, text, self.max_tokens)]
 
     @property
     def device(self) -> torch.device:
@@ -101,11 +156,21 @@ class Backbone(ABC):
         """Image pixels per latent pixel."""
         return 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
 
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of this."""
+        return self.vae_factor * self.denoiser.config.patch_size
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image, in pixels, that the model was trained on."""
+        return self.denoiser.config.sample_size * self.vae_factor
+
     @torch.no_grad()
     def encode_image(
         self, images: Float[Tensor, "batch 3 image_height image_width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Scaled mode of the VAE's posterior: (mode - shift) * scale, for images in [-1, 1].
+        """Scaled mode of the VAE's posterior for images in [-1, 1].
 
         Raises:
             ValueError: a side is not a multiple of :attr:`size_multiple`.
@@ -116,10 +181,23 @@ class Backbone(ABC):
                 f"The image is {height} x {width} pixels; "
                 f"resize it so that both sides are multiples of {self.size_multiple}."
             )
+        return self.encode_latents(images.to(self.device, self.pipeline.vae.dtype)).to(self.dtype)
+
+    def encode_latents(
+        self, images: Float[Tensor, "batch 3 image_height image_width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """(mode - shift) * scale, as the VAE's configuration has them."""
         vae = self.pipeline.vae
-        latents = vae.encode(images.to(self.device, vae.dtype)).latent_dist.mode()
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        return ((latents - shift) * vae.config.scaling_factor).to(self.dtype)
+        return (vae.encode(images).latent_dist.mode() - shift) * vae.config.scaling_factor
+
+    def schedule_shift(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
+        """``mu`` of schedules that depend on the image's size; ``None`` for the others."""
+        return None
+
+    def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
+        """How latents of this size are noised at ``timestep`` of 1000."""
+        return noise_level(self.pipeline.scheduler, timestep, self.schedule_shift(latents))
 
     def add_noise(
         self,
@@ -127,24 +205,20 @@ class Backbone(ABC):
         timestep: int,
         generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "batch channels height width"]:
-        """sqrt(abar_t) x + sqrt(1 - abar_t) noise with the schedule the model was trained on.
+        """Noise latents with the schedule the model was trained on, see :class:`goca.backbones.noise.NoiseLevel`.
 
-        Each image draws from its own generator, so that its noise does not depend on the rest of the batch. The
-        formula is taken from a DDPM scheduler of the same configuration: some samplers (DPM-Solver) noise wrongly
-        until their steps are set.
+        Each image draws from its own generator, so that its noise does not depend on the rest of the batch.
 
         Raises:
             ValueError: not one generator per image, or a timestep outside the schedule.
         """
         if len(generators) != len(latents):
             raise ValueError(f"Give one generator per image: got {len(generators)} for {len(latents)} images.")
-        steps = self._noising.config.num_train_timesteps
-        if not 0 <= timestep < steps:
-            raise ValueError(f"The timestep must be from 0 to {steps - 1}, got {timestep}.")
+        level = self.noise_level(timestep, latents)
         noise = torch.stack(
             [torch.randn(latents.shape[1:], generator=each, device=each.device).to(latents) for each in generators]
         )
-        return self._noising.add_noise(latents, noise, torch.full((len(latents),), timestep, device=latents.device))
+        return level.signal * latents + level.noise * noise
 
     @torch.no_grad()
     def record(
@@ -155,13 +229,13 @@ class Backbone(ABC):
         on_record: OnRecord,
         layers: Collection[str] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """Denoise once and hand the attention of each block to ``on_record(image_index, record)`` as soon as it has
+        """Denoise once and hand the attention of each layer to ``on_record(image_index, record)`` as soon as it has
         run.
 
-        Nothing is kept here: a record lives as long as its receiver keeps it. Blocks come in forward order.
+        Nothing is kept here: a record lives as long as its receiver keeps it. Layers come in forward order.
 
         Args:
-            layers: blocks to record, all by default; must contain those the receiver waits for.
+            layers: layers to record, all by default; must contain those the receiver waits for.
 
         Returns:
             the denoiser's prediction, the same as :meth:`denoise` gives.
@@ -173,45 +247,87 @@ class Backbone(ABC):
         unknown = set(layers or ()) - set(self.layers)
         if unknown:
             raise ValueError(f"Unknown layers {', '.join(sorted(unknown))}; choose from {', '.join(self.layers)}.")
-        blocks = {layer: self.denoiser.get_submodule(layer) for layer in wanted}
-        modules = {
-            f"{layer}.{part}": block.get_submodule(part)
-            for layer, block in blocks.items()
-            for part in ("attn1", "attn2")
-        }
-        grids: dict[str, Grid] = {}
-        queries: list[Tensor] = []
-        pending: dict[str, AttentionCall] = {}
+        parts = {layer: self.attention_modules(layer) for layer in wanted}
+        modules = {f"{layer}#{part}": module for layer, named in parts.items() for part, module in named.items()}
+        expected = {layer: set(named) for layer, named in parts.items()}
+        if self.reference_layer in expected:
+            expected[self.reference_layer].add(REFERENCE)
+        height, width = latents.shape[-2:]
+        collected: dict[str, dict[str, Any]] = {}
+
+        def arrive(layer: str, part: str, what: object) -> None:
+            found = collected.setdefault(layer, {})
+            found[part] = what
+            if found.keys() != expected[layer]:
+                return
+            calls = collected.pop(layer)
+            grid = self.grid(layer, height, width)
+            output = calls.pop(REFERENCE, None)
+            features = None if output is None else self.reference_features(output, grid)
+            for image in range(len(latents)):
+                reference = None if features is None else features[image]
+                on_record(image, replace(self.read(layer, grid, calls, image), reference=reference))
 
         def on_call(call: AttentionCall) -> None:
-            layer, part = call.name.rsplit(".", 1)
-            if part == "attn1":
-                pending[layer] = call
-                return
-            reference = queries.pop() if layer == self.reference_layer else None
-            projection = output_projection(modules[call.name])
-            self_call = pending.pop(layer)
-            for image in range(len(call.query)):
-                record = join_calls(layer, grids[layer], self_call, call, image, projection, reference)
-                on_record(image, record)
+            layer, _, part = call.name.partition("#")
+            arrive(layer, part, call)
 
         with ExitStack() as stack:
-            for handle in self.watch_grids(grids, wanted):
-                stack.callback(handle.remove)
-            if self.reference_layer in blocks:
-                stack.enter_context(keep_output(blocks[self.reference_layer].attn2.to_q, queries))
             stack.enter_context(Recorder(modules, on_call))
+            if self.reference_layer in expected:
+                note = partial(arrive, self.reference_layer, REFERENCE)
+                stack.enter_context(watch_output(self.reference_module(), note))
             return self.denoise(latents, timestep, conditioning)
 
 
+class CrossAttentionBackbone(Backbone):
+    """Families in which each transformer block has self-attention ``attn1`` and cross-attention ``attn2``; the
+    reference features are the query that ``attn2.to_q`` gives in the reference layer."""
+
+    def attention_modules(self, layer: str) -> dict[str, nn.Module]:
+        block = self.denoiser.get_submodule(layer)
+        return {"self": block.attn1, "cross": block.attn2}
+
+    def reference_module(self) -> nn.Module:
+        return self.denoiser.get_submodule(self.reference_layer).attn2.to_q
+
+    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
+        cross, own = calls["cross"], calls["self"]
+        return LayerRecord(
+            name=layer,
+            grid=grid,
+            cross_query=cross.query[image],
+            cross_key=cross.key[image],
+            cross_value=cross.value[image],
+            projection=output_projection(self.attention_modules(layer)["cross"]),
+            self_query=own.query[image],
+            self_key=own.key[image],
+            cross_mask=None if cross.mask is None else additive_mask(cross.mask, image),
+            cross_scale=cross.scale,
+            self_scale=own.scale,
+        )
+
+
+def derive_by_depth(layers: tuple[str, ...]) -> Settings:
+    """For transformers with cross-attention; gives PixArt's 28 blocks the published settings.
+
+    Of n blocks the reference is block (n - 1) // 2; blocks from 0.35 n to 0.61 n refine (at least the reference); order
+    5.
+    """
+    count = len(layers)
+    reference = layers[(count - 1) // 2]
+    refine = tuple(layers[ceil(0.35 * count) : floor(0.61 * count) + 1]) or (reference,)
+    return Settings(reference, refine, refine_order=5)
+
+
 @contextmanager
-def keep_output(module: nn.Module, outputs: list[Tensor]) -> Iterator[None]:
-    """Append what ``module`` returns to ``outputs`` inside the context."""
+def watch_output(module: nn.Module, receive: Callable[[Any], object]) -> Iterator[None]:
+    """Hand what ``module`` returns to ``receive`` inside the context."""
 
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        outputs.append(output)
+    def hand_over(_module: nn.Module, _inputs: object, output: object) -> None:
+        receive(output)
 
-    handle = module.register_forward_hook(keep)
+    handle = module.register_forward_hook(hand_over)
     try:
         yield
     finally:
@@ -229,37 +345,17 @@ def output_projection(attention: Any) -> OutputProjection:
     return OutputProjection(None, module)
 
 
-def join_calls(
-    layer: str,
-    grid: Grid,
-    self_call: AttentionCall,
-    cross_call: AttentionCall,
-    image: int,
-    projection: OutputProjection,
-    reference: Float[Tensor, "batch pixels channels"] | None,
-) -> LayerRecord:
-    """One image's part of a block's two attention calls (views, no copies)."""
-    return LayerRecord(
-        name=layer,
-        grid=grid,
-        cross_query=cross_call.query[image],
-        cross_key=cross_call.key[image],
-        cross_value=cross_call.value[image],
-        projection=projection,
-        self_query=self_call.query[image],
-        self_key=self_call.key[image],
-        cross_mask=None if cross_call.mask is None else additive_mask(cross_call.mask, image),
-        reference=None if reference is None else reference[image],
-        cross_scale=cross_call.scale,
-        self_scale=self_call.scale,
-    )
-
-
 def additive_mask(
-    mask: Float[Tensor, "batch heads queries tokens"] | Bool[Tensor, "batch heads queries tokens"], image: int
-) -> Float[Tensor, " tokens"]:
-    """The mask over tokens that all heads and pixels of one image share, as a number added to the scores."""
-    row = mask[image if mask.shape[0] > 1 else 0, 0, 0]
+    mask: Float[Tensor, "batch heads queries keys"] | Bool[Tensor, "batch heads queries keys"],
+    image: int,
+    query: int = 0,
+) -> Float[Tensor, " keys"]:
+    """The mask over keys that all heads and pixels of one image share, as a number added to the scores.
+
+    Args:
+        query: a row of the mask that belongs to a pixel, where it has one row per query.
+    """
+    row = mask[image if mask.shape[0] > 1 else 0, 0, query if mask.shape[2] > 1 else 0]
     if row.dtype == torch.bool:
         return torch.zeros(row.shape, device=row.device).masked_fill(~row, -10000.0)
     return row

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from goca.backbones.base import Backbone, Conditioning
-from goca.types import Grid
+from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings, derive_by_depth
 
 TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 
-class DiTBackbone(Backbone):
+class DiTBackbone(CrossAttentionBackbone):
     """Layers are named like ``transformer_blocks.13``; all have the grid of the patches."""
 
-    @property
-    def denoiser(self) -> Any:
-        return getattr(self.pipeline.transformer, "_orig_mod", self.pipeline.transformer)
+    pipelines = tuple(TEXT_LENGTHS)
 
     @staticmethod
     def find_layers(denoiser: Any) -> tuple[str, ...]:
         return tuple(f"transformer_blocks.{index}" for index in range(len(denoiser.transformer_blocks)))
 
+    @staticmethod
+    def derive_settings(layers: tuple[str, ...]) -> Settings:
+        return derive_by_depth(layers)
+
     @property
     def max_tokens(self) -> int:
         return min(TEXT_LENGTHS[type(self.pipeline).__name__], self.tokenizer.model_max_length)
-
-    @property
-    def size_multiple(self) -> int:
-        return self.vae_factor * self.denoiser.config.patch_size
 
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
@@ -58,15 +55,6 @@ class DiTBackbone(Backbone):
             return_dict=False,
         )[0]
         return prediction[:, : latents.shape[1]]  # models that also learn the variance put it behind
-
-    def watch_grids(self, grids: dict[str, Grid], layers: Collection[str]) -> list[torch.utils.hooks.RemovableHandle]:
-        patch = self.denoiser.config.patch_size
-
-        def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            height, width = inputs[0].shape[-2:]
-            grids.update(dict.fromkeys(layers, (height // patch, width // patch)))
-
-        return [self.denoiser.pos_embed.register_forward_pre_hook(note)]
 
     def _micro_conditions(self, latents: Float[Tensor, "batch channels height width"]) -> dict[str, Tensor | None]:
         """Resolution in pixels and aspect ratio, for PixArt-alpha models of 1024 pixels; ``None`` for others."""

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from goca.backbones.base import Backbone, Conditioning
+from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings
 from goca.types import Grid
 
 STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
 
 
-class UNetBackbone(Backbone):
+class UNetBackbone(CrossAttentionBackbone):
     """Layers are named like ``up_blocks.2.attentions.1.transformer_blocks.0``; grids shrink, then grow."""
 
-    @property
-    def denoiser(self) -> Any:
-        return getattr(self.pipeline.unet, "_orig_mod", self.pipeline.unet)
+    pipelines = ("StableDiffusionPipeline",)
+    denoiser_name = "unet"
+    unused_parts: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
     @staticmethod
     def find_layers(denoiser: Any) -> tuple[str, ...]:
         names = [name for name, _ in denoiser.named_modules() if re.search(r"\.transformer_blocks\.\d+$", name)]
         return tuple(sorted(names, key=lambda name: STAGES[name.split(".")[0]]))
 
-    @property
-    def max_tokens(self) -> int:
-        return self.tokenizer.model_max_length
+    @staticmethod
+    def derive_settings(layers: tuple[str, ...]) -> Settings:
+        """The reference is the first block of the middle attention of the next-to-last up block that has attention (the
+        last where there is only one); the last up block's attentions but its last refine, and so does the last
+        attention of the first down block; order 2."""
+        stages: dict[str, list[str]] = {}
+        for layer in layers:
+            if layer.endswith(".transformer_blocks.0"):
+                stages.setdefault(layer.split(".attentions.")[0], []).append(layer)
+        up = [blocks for stage, blocks in stages.items() if stage.startswith("up_blocks")]
+        middle = up[-2] if len(up) > 1 else up[-1]
+        refine = (*(up[-1][:-1] or up[-1]), *stages.get("down_blocks.0", [])[-1:])
+        return Settings(middle[len(middle) // 2], refine, refine_order=2)
 
     @property
     def size_multiple(self) -> int:
@@ -50,16 +60,10 @@ class UNetBackbone(Backbone):
         steps = torch.full((len(latents),), timestep, device=latents.device)
         return self.denoiser(latents, steps, encoder_hidden_states=conditioning.embeddings, return_dict=False)[0]
 
-    def watch_grids(self, grids: dict[str, Grid], layers: Collection[str]) -> list[torch.utils.hooks.RemovableHandle]:
-        by_owner: dict[str, list[str]] = {}
-        for layer in layers:
-            by_owner.setdefault(layer.rsplit(".transformer_blocks.", 1)[0], []).append(layer)
-
-        def watch(owner: str) -> torch.utils.hooks.RemovableHandle:
-            def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                height, width = inputs[0].shape[-2:]
-                grids.update(dict.fromkeys(by_owner[owner], (height, width)))
-
-            return self.denoiser.get_submodule(owner).register_forward_pre_hook(note)
-
-        return [watch(owner) for owner in by_owner]
+    def grid(self, layer: str, height: int, width: int) -> Grid:
+        """Each stage down halves the sides and rounds up; the stages up come back the same way."""
+        stages = len(self.denoiser.config.block_out_channels)
+        part, _, rest = layer.partition(".")
+        index = int(rest.split(".")[0]) if part != "mid_block" else 0
+        level = {"down_blocks": index, "mid_block": stages - 1, "up_blocks": stages - 1 - index}[part]
+        return -(-height // 2**level), -(-width // 2**level)

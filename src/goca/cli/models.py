@@ -20,9 +20,9 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
     if as_json:
         print_json({"default": DEFAULT_MODEL, "models": [asdict(spec) for spec in specs]})
         return
-    table = Table("name", "family", "image", "settings", "description")
+    table = Table("name", "pipeline", "image", "settings", "description")
     for spec in specs:
         settings = "embedded" if spec.vocabulary is not None else "published" if spec.published else "derived"
         name = f"{spec.name} (default)" if spec.name == DEFAULT_MODEL else spec.name
-        table.add_row(name, spec.family, f"{spec.image_size} px", settings, spec.description)
+        table.add_row(name, spec.pipelines[0], f"{spec.image_size} px", settings, spec.description)
     Console().print(table)

@@ -219,7 +219,8 @@ def train_denoiser(
     torch.manual_seed(0)
     tokenizer, model = build_model(kind)
     model.to(device).train()
-    text_encoder, denoiser = model["text_encoder"], model["denoiser"]
+    text_encoder: nn.Module = model["text_encoder"]
+    denoiser: Any = model["denoiser"]
     if device == "cpu":  # where the fused kernel's backward pass takes longer than everything else together
         denoiser.set_attn_processor(AttnProcessor())
     average = AveragedModel(model, multi_avg_fn=update_average)

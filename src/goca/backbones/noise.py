@@ -1,0 +1,85 @@
+"""How noisy a latent is at a timestep: the schedules that diffusion and flow models were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+STEPS = 1000
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """A noised latent is ``signal * clean + noise * gaussian``; ``time`` is what the denoiser is told, in 0 ... 1000.
+
+    ``prediction`` says what the denoiser returns: "epsilon" (the noise), "sample" (the clean latent), "v_prediction"
+    (signal * gaussian - noise * clean) or "flow" (gaussian - clean).
+    """
+
+    signal: float
+    noise: float
+    time: float
+    prediction: str
+
+    def clean(
+        self, noisy: Float[Tensor, "batch channels *grid"], predicted: Float[Tensor, "batch channels *grid"]
+    ) -> Float[Tensor, "batch channels *grid"]:
+        """The clean latent that the prediction amounts to.
+
+        Raises:
+            ValueError: a kind of prediction that has no known inverse.
+        """
+        if self.prediction == "sample":
+            return predicted
+        if self.prediction == "epsilon":
+            return (noisy - self.noise * predicted) / self.signal
+        if self.prediction == "v_prediction":
+            return self.signal * noisy - self.noise * predicted
+        if self.prediction == "flow":
+            return noisy - self.noise * predicted
+        raise ValueError(f"unknown prediction type {self.prediction!r} in the scheduler's configuration")
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether the model was trained to follow straight lines from noise to image (rectified flow)."""
+    return "FlowMatch" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def noise_level(scheduler: Any, timestep: int, shift: float | None = None) -> NoiseLevel:
+    """The level at ``timestep`` of 1000.
+
+    For a flow model the timestep counts evenly spaced noise levels *before* the schedule's shift, as the strength of
+    diffusers' image-to-image pipelines does.
+
+    Args:
+        scheduler: the pipeline's own; only its configuration is read, because some samplers (DPM-Solver) noise wrongly
+            until their steps are set.
+        shift: the ``mu`` of schedules that shift by image size.
+
+    Raises:
+        ValueError: a timestep outside the schedule.
+    """
+    config = scheduler.config
+    if not is_flow(scheduler):
+        schedule = DDPMScheduler.from_config(config)
+        _check(timestep, 0, schedule.config.num_train_timesteps - 1)
+        kept = float(schedule.alphas_cumprod[timestep])
+        return NoiseLevel(kept**0.5, (1 - kept) ** 0.5, float(timestep), schedule.config.prediction_type)
+    _check(timestep, 1, STEPS)
+    if "FlowMatch" in type(scheduler).__name__:
+        flow = FlowMatchEulerDiscreteScheduler.from_config(config)
+    else:
+        flow = FlowMatchEulerDiscreteScheduler(shift=config.flow_shift)
+    flow.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS).tolist(), mu=shift)
+    sigma, time = float(flow.sigmas[STEPS - timestep]), float(flow.timesteps[STEPS - timestep])
+    return NoiseLevel(1 - sigma, sigma, time, "flow")
+
+
+def _check(timestep: int, first: int, last: int) -> None:
+    if not first <= timestep <= last:
+        raise ValueError(f"The timestep must be from {first} to {last}, got {timestep}.")
