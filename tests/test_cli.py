@@ -173,7 +173,7 @@ def test_evaluate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         return [{"preset": preset, "miou": 0.5} for preset in presets]
 
     monkeypatch.setattr("goca.evaluation.runner.evaluate_scenes", evaluate_scenes)
-    monkeypatch.setattr("goca.cli.evaluate.load_segmenter", lambda model, device: Stub())
+    monkeypatch.setattr("goca.cli.evaluate.load_segmenter", lambda model, **options: Stub())
     words = ("evaluate", "--dataset", "scenes", "--limit", 2, "--seed", 5, "--presets", "vanilla,paper")
     answer = json.loads(run(*words, "--no-refine", "--json").stdout)
     assert answer["results"] == [{"preset": "vanilla", "miou": 0.5}, {"preset": "paper", "miou": 0.5}]

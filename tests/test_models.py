@@ -16,13 +16,14 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from safetensors.torch import save_file
 from tiny import parts
 
-from goca import models
 from goca.backbones.dit import DiTBackbone
 from goca.backbones.flux import FluxBackbone
 from goca.backbones.unet import UNetBackbone
-from goca.models import MODELS, list_models, load
+from goca.models import list_models, load
+from goca.specs import DEFAULT_MODEL, MODELS
 
 SD15_LAYERS = tuple(
     f"{owner}.transformer_blocks.0"
@@ -105,7 +106,7 @@ def test_published_layers_are_layers_of_the_model():
         "pixart-sigma",
         "flux-dev",
     ]
-    assert [spec.name for spec in list_models()] == list(MODELS) and list_models()[0].name == models.DEFAULT_MODEL
+    assert [spec.name for spec in list_models()] == list(MODELS) and list_models()[0].name == DEFAULT_MODEL
 
 
 def test_unknown_name_lists_the_names():
@@ -162,3 +163,24 @@ def test_hub_errors_say_what_to_do(monkeypatch, error, message):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
     with pytest.raises(OSError, match=message):
         load("owner/name")
+
+
+def test_offloading_needs_an_accelerator(dit_folder):
+    with pytest.raises(ValueError, match="leave it out on a CPU"):
+        load(str(dit_folder), device="cpu", offload="model")
+    with pytest.raises(ValueError, match="unknown offloading 'half'; choose one of model, sequential"):
+        load(str(dit_folder), device="cpu", offload="half")
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"model\.safetensors is no checkpoint that diffusers can read"):
+        load(str(path), device="cpu")
+
+
+def test_a_single_file_needs_the_configuration_of_its_kind(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, path)
+    with pytest.raises(OSError, match="stable-diffusion-v1-5 is not in the local cache"):
+        load(str(path), device="cpu")

@@ -185,3 +185,73 @@ def test_saved_files_reproduce_the_result(embedded: Segmenter, tmp_path: Path) -
     files = result.save(tmp_path / "out", "scene")
     with Image.open(files["labels"]) as labels:
         assert np.array_equal(np.asarray(labels), result.labels)
+
+
+def test_fast_mode_leaves_the_denoiser_after_the_last_layer_it_needs(family: str) -> None:
+    model = tiny_model(family)
+    fast, layers = Segmenter(model, "paper", fast=True), model.backbone.layers
+    needed = max(layers.index(layer) for layer in fast.aggregator(fast.method, (16, 16)).layers)
+    seen: list[str] = []
+    handles = [
+        model.backbone.denoiser.get_submodule(layer).register_forward_pre_hook(lambda *_, name=layer: seen.append(name))
+        for layer in layers
+    ]
+    fast(photo(0), CLASSES)
+    for handle in handles:
+        handle.remove()
+    assert seen == list(layers[: needed + 1])
+
+
+@pytest.mark.parametrize("name", ["scenes-dit", "scenes-unet"])
+def test_fast_mode_agrees_with_the_exact_one(name: str) -> None:
+    exact = Segmenter.from_pretrained(name, method="paper")
+    fast = Segmenter(exact.model, "paper", fast=True)
+    scenes = [make_scene(21, index) for index in range(4)]
+    agreement = [(exact(s.image, s.classes).labels == fast(s.image, s.classes).labels).mean() for s in scenes]
+    assert np.mean(agreement) > 0.9
+
+
+def test_a_prompt_is_encoded_once() -> None:
+    segmenter = Segmenter(tiny_model("dit"))
+    calls: list[object] = []
+    segmenter.model.pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    first = segmenter(photo(0), CLASSES)
+    again = segmenter(photo(0), CLASSES)
+    segmenter(photo(0), ["dog"])
+    assert len(calls) == 2
+    assert np.array_equal(first.maps, again.maps)
+
+
+def test_another_size_and_the_images_own_shape(family: str) -> None:
+    model = tiny_model(family)
+    seen: list[tuple[int, ...]] = []
+    model.pipeline.vae.encoder.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape)))
+    wide = Segmenter(model, size=64, keep_aspect=True)([photo(0, 80, 40), photo(1, 40, 80)], CLASSES)
+    assert [shape[-2] < shape[-1] for shape in seen] == [True, False]
+    assert all(32**2 < shape[-2] * shape[-1] < 80**2 for shape in seen)
+    assert [result.labels.shape for result in wide] == [(40, 80), (80, 40)]
+    assert wide[0].maps.shape[1] < wide[0].maps.shape[2]
+
+
+def test_a_size_that_the_vae_cannot_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="tiny takes sizes that are multiples of 4, not 33"):
+        Segmenter(tiny_model("dit"), size=33)
+
+
+def test_a_pipeline_in_memory_is_taken_as_it_is() -> None:
+    pipeline = tiny.unet.build()
+    segmenter = Segmenter.from_pipeline(pipeline, "paper")
+    assert segmenter.model.pipeline is pipeline
+    assert segmenter.model.spec.name == "StableDiffusionPipeline"
+    assert segmenter(photo(0), CLASSES).labels.shape == (30, 50)
+
+
+def test_too_little_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = Segmenter(tiny_model("dit"))
+
+    def fail(*_args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(segmenter, "encode", fail)
+    with pytest.raises(MemoryError, match="too little memory for tiny; take --dtype bfloat16, --offload model"):
+        segmenter(photo(0), CLASSES)

@@ -1,70 +1,23 @@
-"""The models this package knows, their settings, and loading any pipeline of a supported family."""
+"""Loading any pipeline of a supported family, by name, hub id, folder or file."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goca.datasets.scenes import CLASS_NAMES
 from goca.hub import hub_errors, pipeline_class
+from goca.specs import MODELS, ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
     from goca.backbones import Backbone
 
-PACKAGED = Path(__file__).parent / "zoo" / "weights"
-SCENES_VOCABULARY: tuple[str, ...] = (*CLASS_NAMES, "a", "and")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model and the settings its segmentation works best with.
-
-    Attributes:
-        name: what users type.
-        pipelines: diffusers pipeline classes the model may be saved as.
-        source: hub id or local folder.
-        image_size: side of the square image, in pixels, the model was trained on.
-        timestep: noise level of the one forward, of 1000.
-        reference_layer: transformer block whose cross-attention query is the reference.
-        refine_layers: blocks whose self-attention refines the maps.
-        refine_order: how often it is applied.
-        preset: the method's preset that works best with this model, used unless the caller names one.
-        head_rule: rule for heads where the method does not name one.
-        layer_rule: rule for layers where the method does not name one.
-        cross_layers: blocks whose cross-attention is aggregated; ``None`` for all.
-        manual_layers: hand-picked blocks of the "manual" baseline; empty where none were published.
-        output_grid: side of the maps' grid.
-        description: one line for people.
-        parameters: size of the denoiser.
-        published: whether the settings are those of the published experiments.
-        vocabulary: all words an embedded model knows; ``None`` for models of open vocabulary.
-        familiar_error: mean squared error of the predicted clean latent above which an image is not of the model's
-            world; only for models that predict the clean latent.
-    """
-
-    name: str
-    pipelines: tuple[str, ...]
-    source: str
-    image_size: int
-    reference_layer: str
-    refine_layers: tuple[str, ...]
-    refine_order: int
-    timestep: int = 100
-    preset: str = "paper"
-    head_rule: str = "dot-product w/o clamp"
-    layer_rule: str = "dot-product similarity"
-    cross_layers: tuple[str, ...] | None = None
-    manual_layers: tuple[str, ...] = ()
-    output_grid: int = 64
-    description: str = ""
-    parameters: int | None = None
-    published: bool = False
-    vocabulary: tuple[str, ...] | None = None
-    familiar_error: float | None = None
+OFFLOADING = (None, "model", "sequential")
 
 
 @dataclass(frozen=True)
@@ -76,172 +29,118 @@ class LoadedModel:
     backbone: Any
 
 
-def _unet_blocks(*owners: str) -> tuple[str, ...]:
-    return tuple(f"{owner}.transformer_blocks.0" for owner in owners)
-
-
-def _dit_blocks(first: int, last: int) -> tuple[str, ...]:
-    return tuple(f"transformer_blocks.{index}" for index in range(first, last + 1))
-
-
-_SD15 = ModelSpec(
-    name="sd15",
-    pipelines=("StableDiffusionPipeline",),
-    source="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    image_size=512,
-    reference_layer="up_blocks.2.attentions.1.transformer_blocks.0",
-    refine_layers=_unet_blocks("up_blocks.3.attentions.0", "up_blocks.3.attentions.1", "down_blocks.0.attentions.1"),
-    refine_order=2,
-    manual_layers=_unet_blocks(
-        *(f"down_blocks.2.attentions.{index}" for index in range(2)),
-        "mid_block.attentions.0",
-        *(f"up_blocks.1.attentions.{index}" for index in range(3)),
-        *(f"up_blocks.2.attentions.{index}" for index in range(2)),
-    ),
-    description="Stable Diffusion 1.5, photographs, any words",
-    parameters=859_520_964,
-    published=True,
-)
-_PIXART = ModelSpec(
-    name="pixart-alpha",
-    pipelines=("PixArtAlphaPipeline",),
-    source="PixArt-alpha/PixArt-XL-2-512x512",
-    image_size=512,
-    reference_layer="transformer_blocks.13",
-    refine_layers=_dit_blocks(10, 17),
-    refine_order=5,
-    description="PixArt-alpha 512, photographs, any words",
-    parameters=610_856_096,
-    published=True,
-)
-_FLUX = ModelSpec(
-    name="flux-dev",
-    pipelines=("FluxPipeline",),
-    source="black-forest-labs/FLUX.1-dev",
-    image_size=1024,
-    timestep=150,
-    reference_layer="single_transformer_blocks.8",
-    refine_layers=_dit_blocks(12, 12) + _dit_blocks(18, 18),
-    refine_order=2,
-    head_rule="average",
-    description="FLUX.1 dev, photographs, any words",
-    parameters=11_901_408_320,
-    published=True,
-)
-_SCENES_DIT = ModelSpec(
-    name="scenes-dit",
-    pipelines=("PixArtAlphaPipeline",),
-    source=str(PACKAGED / "scenes-dit"),
-    image_size=128,
-    timestep=200,
-    reference_layer="transformer_blocks.4",
-    refine_layers=_dit_blocks(4, 6),
-    refine_order=2,
-    preset="ensemble",
-    cross_layers=_dit_blocks(2, 4),
-    output_grid=16,
-    description="embedded PixArt-style transformer, drawn scenes only",
-    parameters=5_125_072,
-    vocabulary=SCENES_VOCABULARY,
-    familiar_error=0.080,
-)
-_SCENES_UNET = ModelSpec(
-    name="scenes-unet",
-    pipelines=("StableDiffusionPipeline",),
-    source=str(PACKAGED / "scenes-unet"),
-    image_size=128,
-    timestep=150,
-    reference_layer="up_blocks.2.attentions.0.transformer_blocks.0",
-    refine_layers=_unet_blocks("up_blocks.2.attentions.1"),
-    refine_order=1,
-    preset="ensemble",
-    cross_layers=_unet_blocks("up_blocks.2.attentions.0", "up_blocks.2.attentions.1"),
-    output_grid=32,
-    description="embedded Stable-Diffusion-style UNet, drawn scenes only",
-    parameters=11_059_972,
-    vocabulary=SCENES_VOCABULARY,
-    familiar_error=0.062,
-)
-DEFAULT_MODEL = "scenes-dit"
-MODELS: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        _SCENES_DIT,
-        _SCENES_UNET,
-        _SD15,
-        replace(
-            _SD15,
-            name="sd21",
-            source="stabilityai/stable-diffusion-2-1",
-            image_size=768,
-            description="Stable Diffusion 2.1, photographs, any words",
-            parameters=865_910_724,
-            published=False,
-        ),
-        _PIXART,
-        replace(
-            _PIXART,
-            name="pixart-sigma",
-            pipelines=("PixArtSigmaPipeline",),
-            source="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
-            image_size=1024,
-            description="PixArt-Sigma 1024, photographs, any words",
-        ),
-        _FLUX,
-        replace(
-            _FLUX,
-            name="flux-schnell",
-            source="black-forest-labs/FLUX.1-schnell",
-            description="FLUX.1 schnell, photographs, any words",
-            parameters=11_891_178_560,
-            published=False,
-        ),
-    )
-}
-
-
 def list_models() -> list[ModelSpec]:
     """All models known by name, embedded ones first."""
     return list(MODELS.values())
 
 
 def load(
-    name: str, device: str | torch.device | None = None, dtype: torch.dtype | None = None, revision: str | None = None
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    offload: str | None = None,
+    lora: str | None = None,
 ) -> LoadedModel:
-    """Load a model by name, hub id or local folder, and move its text encoder, VAE and denoiser to the device.
+    """Load a model by name, hub id, local folder or single-file checkpoint.
 
     Args:
         device: the first accelerator, else the CPU, by default.
         dtype: by default float32 on the CPU and for embedded models, float16 on an accelerator.
         revision: branch, tag or commit of a hub repository.
+        offload: where weights rest while they are not needed: ``None`` (on the device), ``"model"`` (each component in
+            main memory until its turn) or ``"sequential"`` (each layer; least memory, slowest).
+        lora: hub id, folder or file of a LoRA to put on top.
 
     Raises:
-        ValueError: an unknown name, a folder without a pipeline, or a pipeline of an unsupported class.
-        OSError: the hub cannot be reached or refuses the model.
+        ValueError: an unknown name, a folder without a pipeline, a pipeline of an unsupported class, or offloading
+            without an accelerator.
+        OSError: the hub cannot be reached or refuses the model. MemoryError: the device is too small.
     """
-    import diffusers
     import torch
 
+    if offload not in OFFLOADING:
+        raise ValueError(f"unknown offloading {offload!r}; choose one of model, sequential")
+    device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    if offload is not None and device.type == "cpu":
+        raise ValueError("offloading moves weights between an accelerator and main memory; leave it out on a CPU")
     spec = MODELS.get(name)
-    source = _resolve(name)
-    class_name = pipeline_class(source, revision)
-    family = backbone_class(class_name, name)
-    if device is None:
-        device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    device = torch.device(device)
     if dtype is None:
         embedded = spec is not None and spec.vocabulary is not None
         dtype = torch.float32 if embedded or device.type == "cpu" else torch.float16
+    with memory_errors(name):
+        pipeline = _read_pipeline(name, dtype, revision)
+        if lora is not None:
+            _add_lora(pipeline, lora)
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+        if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+            pipeline.vae.float()  # its activations exceed float16
+        if offload == "model":
+            pipeline.enable_model_cpu_offload(device=device)
+        elif offload == "sequential":
+            pipeline.enable_sequential_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+    return wrap(name, pipeline)
 
+
+def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
+    import diffusers
+
+    source = _resolve(name)
+    if Path(source).is_file():
+        return _read_single_file(source, dtype)
+    class_name = pipeline_class(source, revision)
+    family = backbone_class(class_name, name)
     with hub_errors(source):
-        pipeline = getattr(diffusers, class_name).from_pretrained(
+        return getattr(diffusers, class_name).from_pretrained(
             source, dtype=dtype, revision=revision, **family.unused_parts
         )
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.to(device).eval().requires_grad_(False)
-    pipeline.set_progress_bar_config(disable=True)
-    return wrap(name, pipeline)
+
+
+def _read_single_file(path: str, dtype: torch.dtype) -> Any:
+    """A checkpoint in one file; what kind it is follows from its tensors, and the rest from that model's repository."""
+    import diffusers
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+
+    try:
+        source = fetch_diffusers_config(load_single_file_checkpoint(path))["pretrained_model_name_or_path"]
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint that diffusers can read ({error}).") from error
+    class_name = pipeline_class(source, None)
+    family = backbone_class(class_name, path)
+    with hub_errors(source):
+        return getattr(diffusers, class_name).from_single_file(
+            path, config=source, torch_dtype=dtype, **family.unused_parts
+        )
+
+
+def _add_lora(pipeline: Any, lora: str) -> None:
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ValueError(f"{type(pipeline).__name__} takes no LoRA; leave it out.")
+    with hub_errors(lora):
+        pipeline.load_lora_weights(lora)
+
+
+@contextmanager
+def memory_errors(name: str) -> Iterator[None]:
+    """Turn the ways of running out of memory into one sentence that says which switches help."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        spec = MODELS.get(name)
+        needed = f", which needs about {spec.memory_gib:.0f} GiB in 16 bits" if spec and spec.memory_gib else ""
+        raise MemoryError(
+            f"the device has too little memory for {name}{needed}; take --dtype bfloat16, --offload model, "
+            "--offload sequential, a smaller --size, or a smaller model."
+        ) from error
 
 
 def backbone_class(class_name: str, name: str) -> type[Backbone]:
@@ -271,11 +170,12 @@ def wrap(name: str, pipeline: Any) -> LoadedModel:
     class_name = type(pipeline).__name__
     family = backbone_class(class_name, name)
     denoiser = getattr(pipeline, family.denoiser_name)
-    spec = MODELS.get(name)
-    if spec is None:
+    pipeline.set_progress_bar_config(disable=True)
+    description = f"{class_name} with settings derived from its architecture"
+    spec = MODELS.get(name) or ModelSpec(name, (class_name,), name, image_size=0, description=description)
+    if not spec.reference_layer:
         settings = family.derive_settings(family.find_layers(getattr(denoiser, "_orig_mod", denoiser)))
-        description = f"{class_name} with settings derived from its architecture"
-        spec = ModelSpec(name, (class_name,), name, 0, **vars(settings), description=description)
+        spec = replace(spec, **vars(settings))
     backbone = family(pipeline, spec.reference_layer)
     size = spec.image_size or backbone.image_size
     parameters = sum(parameter.numel() for parameter in denoiser.parameters())
@@ -289,9 +189,9 @@ def _resolve(name: str) -> str:
         if MODELS[name].vocabulary is not None and not Path(source).is_dir():
             raise ValueError(f"The weights of {name} are missing from this installation; reinstall goca.")
         return source
-    if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if Path(name).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return name
     raise ValueError(
         f"Unknown model {name!r}; choose one of {', '.join(MODELS)}, "
-        "a hub id like owner/name, or an existing local folder."
+        "a hub id like owner/name, or an existing local folder or checkpoint file."
     )

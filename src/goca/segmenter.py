@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -17,15 +18,18 @@ from goca.backbones.base import Conditioning
 from goca.images import ImageSource, fit_to_model, read_image
 from goca.labels import label
 from goca.method import PRESETS, Method
-from goca.models import DEFAULT_MODEL, LoadedModel, load
+from goca.models import LoadedModel, load, memory_errors, wrap
 from goca.prompt import build_prompt
 from goca.refine import refine
 from goca.rescale import rescale
 from goca.result import Segmentation
-from goca.types import LayerRecord, Prompt, ScoreMaps
+from goca.specs import DEFAULT_MODEL
+from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
 
 Images = ImageSource | Sequence[ImageSource]
 BATCH = 8
+FAST_STRIDE = 4
+KEPT_PROMPTS = 64
 UNFAMILIAR = (
     "this image does not look like the drawn scenes that {name} knows, so expect little of the result; "
     "for photographs take a big model, e.g. --model sd15"
@@ -43,11 +47,34 @@ class Segmenter:
         model: a loaded model, see :func:`goca.models.load`; mostly made by :meth:`from_pretrained`.
         method: how attention becomes labels: a :class:`Method`, the name of a preset, or ``None`` for the model's
             own preset.
+        fast: trade a little accuracy for time: weigh the layers by one in sixteen pixels, leave out the layers after
+            the last that the refinement needs, and leave the denoiser there.
+        size: side in pixels of the square the images are resized to, instead of the one the model was trained on.
+        keep_aspect: resize to the image's own shape, at the area of that square, instead of to the square.
+
+    Raises:
+        ValueError: a size that the model cannot take, or an unknown preset.
     """
 
-    def __init__(self, model: LoadedModel, method: Method | str | None = None) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        method: Method | str | None = None,
+        *,
+        fast: bool = False,
+        size: int | None = None,
+        keep_aspect: bool = False,
+    ) -> None:
+        if size is not None:
+            multiple = model.backbone.size_multiple
+            if size <= 0 or size % multiple:
+                raise ValueError(f"{model.spec.name} takes sizes that are multiples of {multiple}, not {size}")
+            model = replace(model, spec=replace(model.spec, image_size=size))
         self.model = model
+        self.fast = fast
+        self.keep_aspect = keep_aspect
         self.method = resolve_method(model.spec.preset if method is None else method)
+        self._conditionings: dict[tuple[str, ...], Conditioning] = {}
 
     @classmethod
     def from_pretrained(
@@ -57,13 +84,34 @@ class Segmenter:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         revision: str | None = None,
+        offload: str | None = None,
+        lora: str | None = None,
         method: Method | str | None = None,
+        fast: bool = False,
+        size: int | None = None,
+        keep_aspect: bool = False,
     ) -> Segmenter:
-        """Load a model by its name in :func:`goca.list_models`, a hub id, or the local folder of a diffusers
-        pipeline."""
+        """Load a model by its name in :func:`goca.list_models`, a hub id, the local folder of a diffusers pipeline, or
+        a single-file checkpoint; see :func:`goca.models.load` for the first arguments, the class for the others."""
         if isinstance(method, str):
             resolve_method(method)
-        return cls(load(name, device=device, dtype=dtype, revision=revision), method)
+        model = load(name, device=device, dtype=dtype, revision=revision, offload=offload, lora=lora)
+        return cls(model, method, fast=fast, size=size, keep_aspect=keep_aspect)
+
+    @classmethod
+    def from_pipeline(
+        cls, pipeline: Any, method: Method | str | None = None, *, name: str = "", **options: Any
+    ) -> Segmenter:
+        """Take a diffusers pipeline that is already in memory, however it was made: quantised, compiled, offloaded,
+        with LoRA on top.
+
+        Args:
+            pipeline: of a supported class; it is not changed.
+            name: a name of :func:`goca.list_models` whose settings to use; they are derived from the architecture by
+                default.
+            options: as of the class.
+        """
+        return cls(wrap(name or type(pipeline).__name__, pipeline), method, **options)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, but always means one path here
@@ -110,12 +158,14 @@ class Segmenter:
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
         prompt = self.prompt(classes, caption=caption, background=background)
         results: list[Segmentation] = []
-        for start in range(0, len(sources), BATCH):
-            pictures = [read_image(source) for source in sources[start : start + BATCH]]
-            latents = self.encode(pictures)
-            (scores,), errors = self.score(latents, [prompt] * len(pictures), [self.method], seed)
-            for picture, maps, error in zip(pictures, scores, errors, strict=True):
-                results.append(self._segmentation(picture, maps, error, bool(prompt.background)))
+        batch = 1 if self.keep_aspect else BATCH
+        with memory_errors(self.model.spec.name):
+            for start in range(0, len(sources), batch):
+                pictures = [read_image(source) for source in sources[start : start + batch]]
+                latents = self.encode(pictures)
+                (scores,), errors = self.score(latents, [prompt] * len(pictures), [self.method], seed)
+                for picture, maps, error in zip(pictures, scores, errors, strict=True):
+                    results.append(self._segmentation(picture, maps, error, bool(prompt.background)))
         return results if several else results[0]
 
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
@@ -131,10 +181,19 @@ class Segmenter:
         )
 
     def encode(self, images: Sequence[ImageSource]) -> Float[Tensor, "batch channels rows columns"]:
-        """Latents of images, each resized to the model's square."""
-        side, backbone = self.model.spec.image_size, self.model.backbone
-        tensors = [fit_to_model(read_image(image), side, backbone.size_multiple) for image in images]
-        return backbone.encode_image(torch.stack(tensors))
+        """Latents of images, each resized to the model's square (with ``keep_aspect``: all of one shape, to that)."""
+        side, multiple = self.model.spec.image_size, self.model.backbone.size_multiple
+        tensors = [fit_to_model(read_image(image), side, multiple, self.keep_aspect) for image in images]
+        return self.model.backbone.encode_image(torch.stack(tensors))
+
+    def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
+        """Encode one text per image; texts seen lately are not encoded again, so that the text encoder can rest."""
+        key = tuple(texts)
+        if key not in self._conditionings:
+            if len(self._conditionings) >= KEPT_PROMPTS:
+                del self._conditionings[next(iter(self._conditionings))]
+            self._conditionings[key] = self.model.backbone.encode_prompt(texts)
+        return self._conditionings[key]
 
     @torch.no_grad()
     def score(
@@ -150,21 +209,25 @@ class Segmenter:
 
         Returns:
             maps[method][image], and per image the mean squared error of the first pass's prediction of the clean
-            latent, which tells how well the model knows this kind of image (only meaningful for models that predict
-            the clean latent).
+            latent, which tells how well the model knows this kind of image (0 in fast mode, which leaves before the
+            prediction).
         """
-        backbone = self.model.backbone
-        conditioning = backbone.encode_prompt([prompt.text for prompt in prompts])
+        conditioning = self.encode_prompts([prompt.text for prompt in prompts])
+        grid = self.output_grid(latents)
         plans = [self.passes(method) for method in methods]
         collected: list[list[list[ScoreMaps]]] = [[[] for _ in prompts] for _ in methods]
         errors: list[float] = []
         for timestep, flipped in dict.fromkeys(step for plan in plans for step in plan):
             wanted = [index for index, plan in enumerate(plans) if (timestep, flipped) in plan]
-            aggregators = {index: [self.aggregator(methods[index]) for _ in prompts] for index in wanted}
+            aggregators = {index: [self.aggregator(methods[index], grid) for _ in prompts] for index in wanted}
             clean = latents.flip(-1) if flipped else latents
             prediction = self._record(clean, timestep, conditioning, seed, aggregators)
             if not errors:
-                errors = (prediction - clean).float().square().mean(dim=(1, 2, 3)).tolist()
+                errors = (
+                    [0.0] * len(clean)
+                    if prediction is None
+                    else (prediction - clean).float().square().mean(dim=(1, 2, 3)).tolist()
+                )
             for index in wanted:
                 for image, (aggregator, prompt) in enumerate(zip(aggregators[index], prompts, strict=True)):
                     maps = self.class_maps(aggregator.finish(), prompt, methods[index])
@@ -180,7 +243,13 @@ class Segmenter:
             (timestep, flipped) for timestep in timesteps for flipped in ((False, True) if method.flip else (False,))
         ]
 
-    def aggregator(self, method: Method) -> MapAggregator:
+    def output_grid(self, latents: Float[Tensor, "batch channels rows columns"]) -> Grid:
+        """Rows and columns of the maps: as many as the model's spec says, in the shape of the latents."""
+        side, (rows, columns) = self.model.spec.output_grid, latents.shape[-2:]
+        aspect = math.sqrt(rows / columns)
+        return max(3, round(side * aspect)), max(3, round(side / aspect))
+
+    def aggregator(self, method: Method, grid: Grid) -> MapAggregator:
         """What turns the records of one image into maps, by ``method`` and the model's own settings."""
         spec, backbone = self.model.spec, self.model.backbone
         if method.layer_set == "manual" and not spec.manual_layers:
@@ -188,14 +257,18 @@ class Segmenter:
                 f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"
             )
         cross = spec.manual_layers if method.layer_set == "manual" else spec.cross_layers or backbone.layers
+        if self.fast:
+            last = max(backbone.layers.index(layer) for layer in (spec.reference_layer, *spec.refine_layers))
+            cross = tuple(layer for layer in cross if layer in backbone.layers[: last + 1]) or cross
         return MapAggregator(
             method.heads or spec.head_rule,
             method.layers or spec.layer_rule,
-            (spec.output_grid, spec.output_grid),
+            grid,
             cross,
             spec.reference_layer,
             spec.refine_layers,
             self.refine_order(method),
+            FAST_STRIDE if self.fast else 1,
         )
 
     def refine_order(self, method: Method) -> int:
@@ -214,8 +287,10 @@ class Segmenter:
         conditioning: Conditioning,
         seed: int,
         aggregators: dict[int, list[MapAggregator]],
-    ) -> Tensor:
-        """One forward; every aggregator gets the records of its image as they come."""
+    ) -> Tensor | None:
+        """One forward; every aggregator gets the records of its image as they come.
+
+        Returns the clean latents as the model predicts them; ``None`` in fast mode."""
         backbone = self.model.backbone
 
         def hand_out(image: int, record: LayerRecord) -> None:
@@ -225,7 +300,8 @@ class Segmenter:
         generators = [torch.Generator().manual_seed(seed) for _ in latents]
         noisy = backbone.add_noise(latents, timestep, generators)
         needed = {layer for images in aggregators.values() for layer in images[0].layers}
-        return backbone.record(noisy, timestep, conditioning, hand_out, needed)
+        predicted = backbone.record(noisy, timestep, conditioning, hand_out, needed, stop_early=self.fast)
+        return None if predicted is None else backbone.noise_level(timestep, latents).clean(noisy, predicted)
 
     def _segmentation(self, image: Image, maps: ScoreMaps, error: float, has_background: bool) -> Segmentation:
         method, spec = self.method, self.model.spec

@@ -246,3 +246,23 @@ def test_image_sides_must_fit(backbone):
     multiple = backbone.size_multiple
     with pytest.raises(ValueError, match=f"33 x 32 pixels; resize it so that both sides are multiples of {multiple}"):
         backbone.encode_image(images(3, height=33))
+
+
+def test_stopping_early_gives_the_same_records_and_leaves_no_hook(backbone):
+    ran: list[str] = []
+    handle = backbone.denoiser.get_submodule(backbone.layers[-1]).register_forward_hook(lambda *_: ran.append("last"))
+    before = hooks(backbone.denoiser)
+    exact = record(backbone, ["cat", "dog"], [3, 4], layers=backbone.layers[:2])
+    assert ran
+    ran.clear()
+    kept: dict[tuple[int, str], LayerRecord] = {}
+    conditioning = backbone.encode_prompt(["cat", "dog"])
+
+    def keep(image: int, layer: LayerRecord) -> None:
+        kept[image, layer.name] = layer
+
+    prediction = backbone.record(noisy(backbone, [3, 4]), 100, conditioning, keep, backbone.layers[:2], stop_early=True)
+    assert prediction is None and not ran and hooks(backbone.denoiser) == before
+    handle.remove()
+    for key, layer in exact.records.items():
+        assert torch.equal(cross_map(layer), cross_map(kept[key]))

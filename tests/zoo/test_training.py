@@ -10,7 +10,7 @@ import typer
 
 from goca.datasets.scenes import CLASS_NAMES
 from goca.zoo import architectures as arch
-from goca.zoo import train
+from goca.zoo import objectives, train
 from goca.zoo.data import write_caption
 from goca.zoo.export import list_snapshots, load_snapshot
 from goca.zoo.muon import Muon, orthogonalise
@@ -59,13 +59,13 @@ def test_captions_name_classes_of_the_scene_only() -> None:
 
 def test_noise_levels_are_mostly_high_and_cover_the_schedule() -> None:
     alphas = torch.linspace(0.999, 0.005, 1000)
-    levels = train.noise_levels(np.random.default_rng(0), 4000, alphas)
+    levels = objectives.noise_levels(np.random.default_rng(0), 4000, alphas)
     signal = alphas[levels] / (1 - alphas[levels])
     assert signal.log().median() < -1.0
     assert levels.min() < 200 and levels.max() > 900
 
 
-@pytest.mark.parametrize("kind", ["dit", "unet"])
+@pytest.mark.parametrize("kind", arch.DENOISERS)
 def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps at once, and one step plus one after a restart, end with the same weights."""
     monkeypatch.setattr(train, "BATCH", 2)
@@ -79,27 +79,30 @@ def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path, monkeypatc
         for stop in schedule:
             with monkeypatch.context() as patch:
                 patch.setattr(train, "trapezoid", lambda step, steps, decay: 1.0)
-                train.train_denoiser(kind, run, stop, 1, "cpu", False)
+                train.train_denoiser(kind, run, stop, 1, "cpu", compile_model=False, bfloat16=False)
         ends.append(train.load_file(list_snapshots(kind, run)[-1]))
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=0, atol=2e-3)
 
 
-def test_a_run_becomes_a_stock_pipeline(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("dit", "PixArtAlphaPipeline"), ("unet", "StableDiffusionPipeline"), ("mmdit", "FluxPipeline")],
+)
+def test_a_run_becomes_a_stock_pipeline(kind: str, name: str, tmp_path: Path) -> None:
     train.save_weights(tmp_path / "vae" / "vae.safetensors", {"vae": arch.build_vae()})
     (tmp_path / "vae" / "vae.json").write_text(json.dumps({"scaling_factor": 0.5}))
-    parts = {"text_encoder": arch.build_t5(arch.build_t5_tokenizer()), "denoiser": arch.build_dit()}
-    train.save_weights(tmp_path / "dit" / "snapshots" / "0000064.safetensors", parts)
-    pipeline = load_snapshot("dit", tmp_path, list_snapshots("dit", tmp_path)[0])
-    assert type(pipeline).__name__ == "PixArtAlphaPipeline"
+    train.save_weights(tmp_path / kind / "snapshots" / "0000064.safetensors", dict(arch.build_model(kind).items()))
+    pipeline = load_snapshot(kind, tmp_path, list_snapshots(kind, tmp_path)[0])
+    assert type(pipeline).__name__ == name
     assert pipeline.vae.config.scaling_factor == 0.5
 
 
 def test_training_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train.adopt(run, train.WEIGHTS)
-    for kind in ("dit", "unet"):
+    for kind in arch.DENOISERS:
         state = torch.load(run / kind / "checkpoint.pt", weights_only=True)
         seen = json.loads((train.WEIGHTS / f"scenes-{kind}" / "training.json").read_text())["samples_seen"]
         assert state["step"] == seen // train.BATCH > 0

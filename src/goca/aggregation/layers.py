@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from goca.aggregation.resize import nearest_sources, resize_keys, unresize_keys
+from goca.aggregation.resize import nearest_rows, nearest_sources, resize_keys, unresize_keys
 from goca.types import Grid
 
 Partial = Callable[[Tensor, Tensor], Tensor]
@@ -67,21 +67,43 @@ def layer_rule(name: str) -> LayerRule | None:
     return LAYER_RULES[name]
 
 
-def affinity(features: Float[Tensor, "pixels channels"]) -> Float[Tensor, "pixels pixels"]:
-    """R = softmax(F F^T / sqrt(D)) in float32; rows sum to 1."""
+def affinity(
+    features: Float[Tensor, "pixels channels"], rows: Int64[Tensor, " rows"] | None = None
+) -> Float[Tensor, "rows pixels"]:
+    """R = softmax(F F^T / sqrt(D)) in float32, or only some of its rows; each sums to 1."""
     features = features.float()
-    return torch.softmax((features * features.shape[-1] ** -0.5) @ features.T, dim=-1)
+    queries = features if rows is None else features[rows]
+    return torch.softmax((queries * features.shape[-1] ** -0.5) @ features.T, dim=-1)
+
+
+def sample_rows(grid: Grid, stride: int) -> Int64[Tensor, " rows"]:
+    """Every ``stride``-th pixel of every ``stride``-th row, from the middle of the first cell on."""
+    pixels = torch.arange(grid[0] * grid[1]).view(grid)
+    return pixels[min(stride // 2, grid[0] - 1) :: stride, min(stride // 2, grid[1] - 1) :: stride].flatten()
 
 
 class Comparison:
     """Compares R with the self-attention of layers on one grid, a block of rows at a time.
 
     ``sources`` are the rows of S that take part, in ascending order; with nearest downsampling they are fewer than all.
+
+    Args:
+        reference: R, or those of its rows that belong to the pixels ``rows`` of its grid.
     """
 
-    def __init__(self, rule: LayerRule, reference: Float[Tensor, "r r"], reference_grid: Grid, grid: Grid) -> None:
+    def __init__(
+        self,
+        rule: LayerRule,
+        reference: Float[Tensor, "rows pixels"],
+        reference_grid: Grid,
+        grid: Grid,
+        rows: Int64[Tensor, " rows"] | None = None,
+    ) -> None:
         self.rule, self.reference_grid, self.grid = rule, reference_grid, grid
-        self.sources, inverse = nearest_sources(grid, reference_grid)
+        if rows is None:
+            self.sources, inverse = nearest_sources(grid, reference_grid)
+        else:
+            self.sources, inverse = torch.unique(nearest_rows(grid, reference_grid)[rows], return_inverse=True)
         inverse = inverse.to(reference.device)
         if grid == reference_grid:
             self.reference = reference

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from goca.aggregation.attention import Attention, self_attention
 from goca.aggregation.heads import aggregate_heads, head_rule
-from goca.aggregation.layers import Comparison, Picker, affinity, layer_rule
+from goca.aggregation.layers import Comparison, Picker, affinity, layer_rule, sample_rows
 from goca.aggregation.resize import nearest_sources, resize_maps
 from goca.refine import FusedMap, MeanMap, Refiner
 from goca.types import Grid, LayerRecord
@@ -57,6 +57,7 @@ class MapAggregator:
         reference: name of the layer whose record carries the reference features; not needed by layer rule "vanilla".
         refine_layers: names of the layers whose self-attention refines; ignored at order 0.
         refine_order: how often the refinement will be applied; decides how it is computed.
+        stride: weigh the layers by every ``stride``-th row and column of the reference grid only; 1 is exact.
 
     Raises:
         ValueError: unknown rule, no layer, or a rule without its reference layer.
@@ -71,6 +72,7 @@ class MapAggregator:
         reference: str | None = None,
         refine_layers: Collection[str] = (),
         refine_order: int = 0,
+        stride: int = 1,
     ) -> None:
         head_rule(head_rule_name)
         self.head_rule = head_rule_name
@@ -84,12 +86,13 @@ class MapAggregator:
         self.reference = None if self.layer_rule is None else reference
         self.refine_layers = frozenset(refine_layers if refine_order > 0 else ())
         self.refine_order = refine_order
+        self.stride = stride
         self._seen: set[str] = set()
         self._pending: list[tuple[str, Grid, Attention]] = []
         self._maps: dict[str, tuple[Grid, Tensor]] = {}
         self._sums: dict[Grid, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
-        self._affinity: tuple[Tensor, Grid] | None = None
+        self._affinity: tuple[Tensor, Grid, Tensor | None] | None = None
         self._comparisons: dict[Grid, Comparison] = {}
         self._plans: dict[tuple[Grid, bool, bool], _Plan] = {}
         self._means: dict[Grid, Tensor] = {}
@@ -129,7 +132,8 @@ class MapAggregator:
         if name == self.reference:
             if record.reference is None:
                 raise ValueError(f"layer {name!r} is the reference layer, but its record has no reference features")
-            self._affinity = (affinity(record.reference), grid)
+            rows = None if self.stride == 1 else sample_rows(grid, self.stride)
+            self._affinity = (affinity(record.reference, rows), grid, rows)
         if self.layer_rule is None or self._affinity is not None:
             for waiting in self._pending:
                 self._consume(*waiting)
@@ -223,7 +227,8 @@ class MapAggregator:
     def _comparison(self, grid: Grid) -> Comparison:
         if grid not in self._comparisons:
             assert self.layer_rule is not None and self._affinity is not None
-            self._comparisons[grid] = Comparison(self.layer_rule, *self._affinity, grid)
+            reference, reference_grid, rows = self._affinity
+            self._comparisons[grid] = Comparison(self.layer_rule, reference, reference_grid, grid, rows)
         return self._comparisons[grid]
 
     def _picked(self, grid: Grid, device: torch.device) -> Int64[Tensor, " pixels"] | None:

@@ -49,6 +49,10 @@ class Settings:
     layer_rule: str = "dot-product similarity"
 
 
+class _SeenEnough(Exception):
+    """Leaves the denoiser from inside."""
+
+
 class Backbone(ABC):
     """A diffusion pipeline, one attention layer at a time.
 
@@ -228,7 +232,8 @@ class Backbone(ABC):
         conditioning: Conditioning,
         on_record: OnRecord,
         layers: Collection[str] | None = None,
-    ) -> Float[Tensor, "batch channels height width"]:
+        stop_early: bool = False,
+    ) -> Float[Tensor, "batch channels height width"] | None:
         """Denoise once and hand the attention of each layer to ``on_record(image_index, record)`` as soon as it has
         run.
 
@@ -236,9 +241,10 @@ class Backbone(ABC):
 
         Args:
             layers: layers to record, all by default; must contain those the receiver waits for.
+            stop_early: leave the denoiser as soon as the last of them has been recorded.
 
         Returns:
-            the denoiser's prediction, the same as :meth:`denoise` gives.
+            the denoiser's prediction, the same as :meth:`denoise` gives; ``None`` where it was left early.
 
         Raises:
             ValueError: an unknown layer. RuntimeError: a layer whose attention was not seen.
@@ -267,6 +273,8 @@ class Backbone(ABC):
             for image in range(len(latents)):
                 reference = None if features is None else features[image]
                 on_record(image, replace(self.read(layer, grid, calls, image), reference=reference))
+            if stop_early and layer == wanted[-1]:
+                raise _SeenEnough
 
         def on_call(call: AttentionCall) -> None:
             layer, _, part = call.name.partition("#")
@@ -277,7 +285,10 @@ class Backbone(ABC):
             if self.reference_layer in expected:
                 note = partial(arrive, self.reference_layer, REFERENCE)
                 stack.enter_context(watch_output(self.reference_module(), note))
-            return self.denoise(latents, timestep, conditioning)
+            try:
+                return self.denoise(latents, timestep, conditioning)
+            except _SeenEnough:
+                return None
 
 
 class CrossAttentionBackbone(Backbone):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,15 +17,41 @@ if TYPE_CHECKING:
     from goca.segmenter import Segmenter
 
 
+DTYPES = ("float32", "float16", "bfloat16")
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Name shown by 'goca models', hub id, local folder or checkpoint file. Default: scenes-dit."),
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(help="float32, float16, bfloat16. Default: float32 on a CPU, float16 on an accelerator."),
+]
+OffloadOption = Annotated[
+    str | None,
+    typer.Option(help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."),
+]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
+LoraOption = Annotated[str | None, typer.Option(help="LoRA to put on top: hub id, folder or file.")]
+FastOption = Annotated[bool, typer.Option("--fast", help="A little less exact, in less time.")]
+SizeOption = Annotated[
+    int | None, typer.Option(help="Side in pixels of the square that images are resized to. Default: the model's own.")
+]
+AspectOption = Annotated[
+    bool, typer.Option("--keep-aspect", help="Keep the images' shape, at the area of that square.")
+]
+
+
 class OneSentenceErrors(TyperGroup):
-    """A group whose commands report ``ValueError`` and ``OSError`` in one sentence and end with exit code 2."""
+    """A group whose commands report bad input (``ValueError``, ``OSError``, ``MemoryError``) in one sentence and end
+    with exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MemoryError) as error:
             typer.echo(f"goca: {sentence(error)}", err=True)
             raise typer.Exit(2) from None
 
@@ -63,24 +89,39 @@ def progress(task: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(identity, completed=done, total=total)
 
 
-def load_segmenter(model: str | None, preset: str | None = None, device: str | None = None) -> Segmenter:
+def load_segmenter(
+    model: str | None,
+    *,
+    preset: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **options: Any,
+) -> Segmenter:
     """Load a model, the default one where none is named, onto a device that is there.
 
+    Args:
+        dtype: float32, float16 or bfloat16.
+        options: further arguments of :meth:`goca.Segmenter.from_pretrained`.
+
     Raises:
-        ValueError: unknown model, preset or device.
+        ValueError: unknown model, preset, device or dtype.
         OSError: the model cannot be fetched.
     """
     import diffusers
+    import torch
     import transformers
 
-    from goca.models import DEFAULT_MODEL
     from goca.segmenter import Segmenter
+    from goca.specs import DEFAULT_MODEL
 
     check_device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"unknown number type {dtype!r}; choose one of {', '.join(DTYPES)}")
     diffusers.utils.logging.disable_progress_bar()  # loading takes a second; downloads keep their own bar
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    return Segmenter.from_pretrained(model or DEFAULT_MODEL, device=device, method=preset)
+    chosen = None if dtype is None else getattr(torch, dtype)
+    return Segmenter.from_pretrained(model or DEFAULT_MODEL, device=device, dtype=chosen, method=preset, **options)
 
 
 def check_device(device: str | None) -> None:

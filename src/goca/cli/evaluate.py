@@ -8,7 +8,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from goca.cli.common import clean_stdout, load_segmenter, print_json, progress, split_list
+from goca.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    FastOption,
+    ModelOption,
+    clean_stdout,
+    load_segmenter,
+    print_json,
+    progress,
+    split_list,
+)
 
 DATASETS = ("scenes",)
 
@@ -18,11 +28,11 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=1, help="How many images.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Series of scenes.")] = 0,
     presets: Annotated[str, typer.Option(help="Presets to compare, separated by commas.")] = "vanilla,paper",
-    model: Annotated[str | None, typer.Option(help="Name, hub id or local folder. Default: scenes-dit.")] = None,
+    model: ModelOption = None,
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="Refine the maps by self-attention.")] = True,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    fast: FastOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Compare presets by their mean intersection over union (mIoU) with the true masks."""
@@ -37,11 +47,11 @@ def evaluate(
 
         for name in names:
             resolve_method(name)
-        segmenter = load_segmenter(model, device=device)
+        segmenter = load_segmenter(model, device=device, dtype=dtype, fast=fast)
         with progress("evaluating") as report:
             results = evaluate_scenes(segmenter, names, limit=limit, seed=seed, refine=refine, progress=report)
     if as_json:
-        print_json({"dataset": dataset, "model": segmenter.model.spec.name, "results": results})
+        print_json({"dataset": dataset, "model": segmenter.model.spec.name, "fast": fast, "results": results})
         return
     table = Table("preset", "mIoU", title=f"{segmenter.model.spec.name}, {limit} scenes of seed {seed}")
     for result in results:

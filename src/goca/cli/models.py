@@ -14,7 +14,8 @@ from goca.cli.common import print_json
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False) -> None:
     """List the models known by name; any hub id or local folder of a supported pipeline works as well."""
-    from goca.models import DEFAULT_MODEL, list_models
+    from goca.models import list_models
+    from goca.specs import DEFAULT_MODEL
 
     specs = list_models()
     if as_json:

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goca.cli.common import clean_stdout, load_segmenter, print_json, progress, split_list
+from goca.cli.common import (
+    AspectOption,
+    DeviceOption,
+    DtypeOption,
+    FastOption,
+    LoraOption,
+    ModelOption,
+    OffloadOption,
+    RevisionOption,
+    SizeOption,
+    clean_stdout,
+    load_segmenter,
+    print_json,
+    progress,
+    split_list,
+)
 
 if TYPE_CHECKING:
     from goca.result import Segmentation
@@ -26,9 +41,7 @@ def segment(
     background: Annotated[
         list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name shown by 'goca models', hub id, or local folder. Default: scenes-dit.")
-    ] = None,
+    model: ModelOption = None,
     preset: Annotated[
         str | None, typer.Option(help="Method: paper, plus, ensemble, vanilla, manual. Default: the model's own.")
     ] = None,
@@ -36,9 +49,14 @@ def segment(
         float | None, typer.Option(help="Score of the background, which gets the pixels where no class scores more.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    offload: OffloadOption = None,
+    revision: RevisionOption = None,
+    lora: LoraOption = None,
+    fast: FastOption = False,
+    size: SizeOption = None,
+    keep_aspect: AspectOption = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("goca-out"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
@@ -55,7 +73,18 @@ def segment(
             raise ValueError('name at least one class, for example --classes "cat,grass,sky"')
         check_images(images)
         check_folder(out)
-        segmenter = load_segmenter(model, preset, device)
+        segmenter = load_segmenter(
+            model,
+            preset=preset,
+            device=device,
+            dtype=dtype,
+            offload=offload,
+            revision=revision,
+            lora=lora,
+            fast=fast,
+            size=size,
+            keep_aspect=keep_aspect,
+        )
         if threshold is not None:
             method = segmenter.method
             segmenter.method = replace(method, threshold=threshold)

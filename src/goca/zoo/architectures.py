@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from goca.datasets.scenes import CLASS_NAMES
 
 TEXT_LENGTH = 32
+JOINT_TEXT_LENGTH = 20
 TEXT_WIDTH = 128
+DENOISERS = {"dit": "transformer", "unet": "unet", "mmdit": "transformer"}
 LATENT_CHANNELS = 4
 LATENT_SIDE = 32
 SCHEDULE = {
@@ -85,6 +98,23 @@ def build_unet() -> UNet2DConditionModel:
     return model
 
 
+def build_mmdit() -> FluxTransformer2DModel:
+    """Three double and four single blocks of width 192 over 16 x 16 packed latents."""
+    model = FluxTransformer2DModel(
+        in_channels=LATENT_CHANNELS * 4,
+        num_layers=3,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=6,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=TEXT_WIDTH,
+        axes_dims_rope=(8, 12, 12),
+        guidance_embeds=False,
+    )
+    _zero(model.proj_out)
+    return model
+
+
 def _zero(*modules: nn.Module) -> None:
     for module in modules:
         for parameter in module.parameters():
@@ -130,11 +160,11 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def build_t5_tokenizer(words: Sequence[str] = VOCABULARY) -> T5Tokenizer:
+def build_t5_tokenizer(words: Sequence[str] = VOCABULARY, longest: int = TEXT_LENGTH) -> T5Tokenizer:
     """A SentencePiece-style unigram tokenizer that knows whole words and the comma."""
     pieces = ["<pad>", "</s>", "<unk>", "\u2581", ",", *(f"\u2581{word}" for word in words)]
     scores = [0.0, 0.0, 0.0, -2.0, -2.0] + [-3.0] * len(words)
-    return T5Tokenizer(vocab=list(zip(pieces, scores, strict=True)), extra_ids=0, model_max_length=TEXT_LENGTH)
+    return T5Tokenizer(vocab=list(zip(pieces, scores, strict=True)), extra_ids=0, model_max_length=longest)
 
 
 def build_clip_tokenizer(words: Sequence[str] = VOCABULARY) -> CLIPTokenizer:
@@ -159,33 +189,36 @@ def build_clip_tokenizer(words: Sequence[str] = VOCABULARY) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH)
 
 
+def build_tokenizers(kind: str) -> dict[str, PreTrainedTokenizerBase]:
+    """Tokenizers of a family, by the pipeline's names for them."""
+    if kind == "dit":
+        return {"tokenizer": build_t5_tokenizer()}
+    if kind == "unet":
+        return {"tokenizer": build_clip_tokenizer()}
+    return {"tokenizer": build_clip_tokenizer(), "tokenizer_2": build_t5_tokenizer(longest=JOINT_TEXT_LENGTH)}
+
+
+def build_model(kind: str) -> nn.ModuleDict:
+    """Text encoders and denoiser of a family ("dit", "unet" or "mmdit") with fresh weights, by the pipeline's names."""
+    tokenizers: dict[str, Any] = build_tokenizers(kind)
+    if kind == "dit":
+        return nn.ModuleDict({"text_encoder": build_t5(tokenizers["tokenizer"]), "transformer": build_dit()})
+    text_encoder = build_clip(tokenizers["tokenizer"])
+    if kind == "unet":
+        return nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet()})
+    t5 = build_t5(tokenizers["tokenizer_2"])
+    return nn.ModuleDict({"text_encoder": text_encoder, "text_encoder_2": t5, "transformer": build_mmdit()})
+
+
 def assemble(
-    kind: str, vae: AutoencoderKL, text_encoder: nn.Module, denoiser: nn.Module
-) -> PixArtAlphaPipeline | StableDiffusionPipeline:
-    """Put trained parts together as the stock pipeline of their family (``kind``: ``"dit"`` or ``"unet"``)."""
+    kind: str, vae: AutoencoderKL, model: nn.ModuleDict
+) -> PixArtAlphaPipeline | StableDiffusionPipeline | FluxPipeline:
+    """Put trained parts together as the stock pipeline of their family."""
+    parts: dict[str, Any] = {"vae": vae, **build_tokenizers(kind), **dict(model.items())}
     if kind == "dit":
-        scheduler = DPMSolverMultistepScheduler(**SCHEDULE, thresholding=False)
-        return PixArtAlphaPipeline(
-            tokenizer=build_t5_tokenizer(),
-            text_encoder=text_encoder,
-            vae=vae,
-            transformer=denoiser,
-            scheduler=scheduler,
-        )
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=build_clip_tokenizer(),
-        unet=denoiser,
-        scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def encode_text(kind: str, text_encoder: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Text features as the stock pipeline of the family computes them."""
-    if kind == "dit":
-        return text_encoder(input_ids=ids, attention_mask=mask)[0]
-    return text_encoder(input_ids=ids)[0]
+        return PixArtAlphaPipeline(scheduler=DPMSolverMultistepScheduler(**SCHEDULE, thresholding=False), **parts)
+    if kind == "unet":
+        scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+        nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        return StableDiffusionPipeline(scheduler=scheduler, **nothing, **parts)
+    return FluxPipeline(scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), **parts)

@@ -12,14 +12,14 @@ from diffusers import DiffusionPipeline
 
 from goca.zoo import WEIGHTS
 from goca.zoo import architectures as arch
-from goca.zoo.train import build_model, load_vae, load_weights
+from goca.zoo.train import load_vae, load_weights
 
 
 def load_snapshot(kind: str, run: Path, snapshot: Path) -> DiffusionPipeline:
-    """The pipeline of family ``kind`` ("dit" or "unet") with the averaged weights of one snapshot, in float32."""
-    parts = dict(build_model(kind)[1].eval().items())
-    load_weights(snapshot, parts)
-    return arch.assemble(kind, load_vae(run, "cpu"), **parts)
+    """The pipeline of family ``kind`` with the averaged weights of one snapshot, in float32."""
+    model = arch.build_model(kind).eval()
+    load_weights(snapshot, dict(model.items()))
+    return arch.assemble(kind, load_vae(run, "cpu"), model)
 
 
 def list_snapshots(kind: str, run: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def list_snapshots(kind: str, run: Path) -> list[Path]:
 
 
 def export(
-    kind: Annotated[str, typer.Argument(help="dit or unet")],
+    kind: Annotated[str, typer.Argument(help="dit, unet or mmdit")],
     run: Annotated[Path, typer.Option(help="Folder of the training run.")],
     out: Annotated[Path, typer.Option(help="Where the pipelines go.")] = WEIGHTS,
 ) -> None:

@@ -1,8 +1,8 @@
-"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,dit,unet} --run
-FOLDER``.
+"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,dit,unet,mmdit}
+--run FOLDER``.
 
-The order is vae, latents (the training scenes encoded once), then dit and unet, in any order or side by side. Every
-stage resumes from its last checkpoint when it is called again with the same folder. Snapshots of the averaged
+The order is vae, latents (the training scenes encoded once), then dit, unet and mmdit, in any order or side by side.
+Every stage resumes from its last checkpoint when it is called again with the same folder. Snapshots of the averaged
 weights go to ``FOLDER/<stage>/snapshots``; ``python -m goca.zoo.curve`` measures them and ``python -m
 goca.zoo.export`` makes pipelines of them. Runs on a CPU or a GPU.
 """
@@ -19,19 +19,19 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 from rich.progress import Progress, track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
-from transformers import PreTrainedTokenizerBase
 
 from goca.zoo import WEIGHTS
 from goca.zoo import architectures as arch
 from goca.zoo.data import load_latents, stream_pictures, to_unit, write_caption
 from goca.zoo.muon import Muon
+from goca.zoo.objectives import denoising_loss
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 Run = Annotated[Path, typer.Option(help="Folder for checkpoints, snapshots and logs.")]
@@ -180,14 +180,6 @@ def encode_scenes(run: Run, count: int = 32_000, device: Device = "cpu") -> None
     write_checkpoint(run / "latents.pt", {"latents": torch.cat(latents), "classes": classes})
 
 
-def noise_levels(rng: np.random.Generator, count: int, alphas: Tensor) -> Tensor:
-    """Timesteps whose signal-to-noise ratio is that of a rectified flow at t = sigmoid(N(0.8, 0.8)), so mostly noisy
-    ones."""
-    flow = 1 / (1 + np.exp(-rng.normal(0.8, 0.8, count)))
-    signal = torch.from_numpy(((1 - flow) / flow) ** 2 / (((1 - flow) / flow) ** 2 + 1))
-    return torch.searchsorted(-alphas.double(), -signal).clamp(max=len(alphas) - 1)
-
-
 def split_parameters(modules: Iterable[nn.Module]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Matrices and kernels of the repeated blocks for Muon; embeddings, norms, biases, first and last layers for
     AdamW."""
@@ -211,21 +203,14 @@ def update_average(averages: Any, current: Any, count: Tensor | int) -> None:
 def train_denoiser(
     kind: str, run: Path, steps: int, snapshot_every: int, device: str, compile_model: bool, bfloat16: bool
 ) -> None:
-    """Train text encoder and denoiser together to restore noised latents, given their captions.
-
-    The model predicts the clean latent; the error is weighed by 1 / sigma^2 (at most 100), which equals the error of
-    the velocity up to the scale of the noised input.
-    """
+    """Train text encoders and denoiser together, see :mod:`goca.zoo.objectives`."""
     torch.manual_seed(0)
-    tokenizer, model = build_model(kind)
-    model.to(device).train()
-    text_encoder: nn.Module = model["text_encoder"]
-    denoiser: Any = model["denoiser"]
-    if device == "cpu":  # where the fused kernel's backward pass takes longer than everything else together
+    tokenizers, model = arch.build_tokenizers(kind), arch.build_model(kind).to(device).train()
+    denoiser: Any = model[arch.DENOISERS[kind]]
+    if device == "cpu" and kind != "mmdit":  # the fused kernel's backward pass takes longer than all else together
         denoiser.set_attn_processor(AttnProcessor())
     average = AveragedModel(model, multi_avg_fn=update_average)
     optimisers = Optimisers(model.values(), steps, bfloat16=bfloat16)
-    alphas = DDIMScheduler(**arch.SCHEDULE).alphas_cumprod
     latents, classes = load_latents(run)
     folder = run / kind
     checkpoint = folder / "checkpoint.pt"
@@ -244,17 +229,9 @@ def train_denoiser(
             rng = np.random.default_rng((7, step))
             chosen = rng.integers(len(latents), size=BATCH)
             captions = [write_caption(classes[i], rng) for i in chosen]
-            tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(device)
-            timesteps = noise_levels(rng, BATCH, alphas)
             clean = latents[torch.from_numpy(chosen)].float().to(device)
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(step)).to(device)
-            alpha = alphas[timesteps].view(-1, 1, 1, 1).to(device)
-            noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-            extra = {"encoder_attention_mask": tokens.attention_mask} if kind == "dit" else {}
-            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
-                text = arch.encode_text(kind, text_encoder, tokens.input_ids, tokens.attention_mask)
-                predicted = forward(noisy, encoder_hidden_states=text, timestep=timesteps.to(device), **extra).sample
-            loss = ((predicted.float() - clean).square() / (1 - alpha).clamp(min=0.01)).mean()
+            loss = denoising_loss(kind, model, tokenizers, forward, captions, clean, noise, rng, bfloat16)
             optimisers.descend(loss)
             average.update_parameters(model)
             window.append(loss.item())
@@ -272,15 +249,6 @@ def train_denoiser(
             if done % CHECKPOINT_EVERY == 0 or done == steps:
                 weights = {"model": model.state_dict(), "average": average.state_dict()}
                 write_checkpoint(checkpoint, {**weights, **optimisers.state_dict(), "step": done})
-
-
-def build_model(kind: str) -> tuple[PreTrainedTokenizerBase, nn.ModuleDict]:
-    """Tokenizer, and text encoder and denoiser with fresh weights, of family ``kind``."""
-    if kind == "dit":
-        t5 = arch.build_t5_tokenizer()
-        return t5, nn.ModuleDict({"text_encoder": arch.build_t5(t5), "denoiser": arch.build_dit()})
-    clip = arch.build_clip_tokenizer()
-    return clip, nn.ModuleDict({"text_encoder": arch.build_clip(clip), "denoiser": arch.build_unet()})
 
 
 def _log(path: Path, entry: dict[str, float]) -> None:
@@ -316,16 +284,29 @@ def unet(
 
 
 @app.command()
+def mmdit(
+    run: Run,
+    steps: int = 1500,
+    snapshot_every: int = 200,
+    device: Device = "cpu",
+    compile_model: bool = False,
+    bfloat16: Bfloat16 = False,
+) -> None:
+    """Train the FLUX.1-style denoiser and its CLIP and T5 encoders."""
+    train_denoiser("mmdit", run, steps, snapshot_every, device, compile_model, bfloat16)
+
+
+@app.command()
 def adopt(run: Run, weights: Annotated[Path, typer.Option(help="Folder of the exported pipelines.")] = WEIGHTS) -> None:
     """Fill a new run folder from exported pipelines, to train on from them (the optimizers start afresh)."""
     if run.exists() and any(run.iterdir()):
         raise typer.BadParameter(f"{run} is not empty; name a new folder")
-    for kind, part in (("dit", "transformer"), ("unet", "unet")):
+    for kind in arch.DENOISERS:
         source = weights / f"scenes-{kind}"
-        model = build_model(kind)[1]
-        for name, folder in (("text_encoder", "text_encoder"), ("denoiser", part)):
-            part_class: Any = type(model[name])
-            model[name] = part_class.from_pretrained(source / folder, torch_dtype=torch.float32)
+        model = arch.build_model(kind)
+        for name, fresh in model.items():
+            part_class: Any = type(fresh)
+            model[name] = part_class.from_pretrained(source / name, torch_dtype=torch.float32)
         step = json.loads((source / "training.json").read_text())["samples_seen"] // BATCH
         state = {"model": model.state_dict(), "average": AveragedModel(model).state_dict(), "step": step}
         write_checkpoint(run / kind / "checkpoint.pt", {**state, **Optimisers(model.values(), step).state_dict()})

@@ -1,0 +1,191 @@
+"""The models known by name, and the settings their segmentation works best with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from goca.datasets.scenes import CLASS_NAMES
+
+PACKAGED = Path(__file__).parent / "zoo" / "weights"
+SCENES_VOCABULARY: tuple[str, ...] = (*CLASS_NAMES, "a", "and")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model and the settings its segmentation works best with.
+
+    Attributes:
+        name: what users type.
+        pipelines: diffusers pipeline classes the model may be saved as.
+        source: hub id or local folder.
+        image_size: side of the square image, in pixels, the model was trained on.
+        timestep: noise level of the one forward, of 1000.
+        reference_layer: layer that gives the reference features; blank where this and the next settings are derived
+            from the architecture when the model is loaded, see :meth:`goca.backbones.Backbone.derive_settings`.
+        refine_layers: blocks whose self-attention refines the maps.
+        refine_order: how often it is applied.
+        preset: the method's preset that works best with this model, used unless the caller names one.
+        head_rule: rule for heads where the method does not name one.
+        layer_rule: rule for layers where the method does not name one.
+        cross_layers: blocks whose cross-attention is aggregated; ``None`` for all.
+        manual_layers: hand-picked blocks of the "manual" baseline; empty where none were published.
+        output_grid: side of the maps' grid.
+        description: one line for people.
+        parameters: size of the denoiser.
+        all_parameters: size of all components together.
+        published: whether the settings are those of the published experiments.
+        vocabulary: all words an embedded model knows; ``None`` for models of open vocabulary.
+        familiar_error: mean squared error of the predicted clean latent above which an image is not of the model's
+            world; only for models that predict the clean latent.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    source: str
+    image_size: int
+    reference_layer: str = ""
+    refine_layers: tuple[str, ...] = ()
+    refine_order: int = 0
+    timestep: int = 100
+    preset: str = "paper"
+    head_rule: str = "dot-product w/o clamp"
+    layer_rule: str = "dot-product similarity"
+    cross_layers: tuple[str, ...] | None = None
+    manual_layers: tuple[str, ...] = ()
+    output_grid: int = 64
+    description: str = ""
+    parameters: int | None = None
+    all_parameters: int | None = None
+    published: bool = False
+    vocabulary: tuple[str, ...] | None = None
+    familiar_error: float | None = None
+
+    @property
+    def memory_gib(self) -> float | None:
+        """What the weights take in 16 bits."""
+        return None if self.all_parameters is None else self.all_parameters * 2 / 2**30
+
+
+def _unet_blocks(*owners: str) -> tuple[str, ...]:
+    return tuple(f"{owner}.transformer_blocks.0" for owner in owners)
+
+
+def _dit_blocks(first: int, last: int) -> tuple[str, ...]:
+    return tuple(f"transformer_blocks.{index}" for index in range(first, last + 1))
+
+
+_SD15 = ModelSpec(
+    name="sd15",
+    pipelines=("StableDiffusionPipeline",),
+    source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    image_size=512,
+    reference_layer="up_blocks.2.attentions.1.transformer_blocks.0",
+    refine_layers=_unet_blocks("up_blocks.3.attentions.0", "up_blocks.3.attentions.1", "down_blocks.0.attentions.1"),
+    refine_order=2,
+    manual_layers=_unet_blocks(
+        *(f"down_blocks.2.attentions.{index}" for index in range(2)),
+        "mid_block.attentions.0",
+        *(f"up_blocks.1.attentions.{index}" for index in range(3)),
+        *(f"up_blocks.2.attentions.{index}" for index in range(2)),
+    ),
+    description="Stable Diffusion 1.5, photographs, any words",
+    parameters=859_520_964,
+    published=True,
+)
+_PIXART = ModelSpec(
+    name="pixart-alpha",
+    pipelines=("PixArtAlphaPipeline",),
+    source="PixArt-alpha/PixArt-XL-2-512x512",
+    image_size=512,
+    reference_layer="transformer_blocks.13",
+    refine_layers=_dit_blocks(10, 17),
+    refine_order=5,
+    description="PixArt-alpha 512, photographs, any words",
+    parameters=610_856_096,
+    published=True,
+)
+_FLUX = ModelSpec(
+    name="flux-dev",
+    pipelines=("FluxPipeline",),
+    source="black-forest-labs/FLUX.1-dev",
+    image_size=1024,
+    timestep=150,
+    reference_layer="single_transformer_blocks.8",
+    refine_layers=_dit_blocks(12, 12) + _dit_blocks(18, 18),
+    refine_order=2,
+    head_rule="average",
+    description="FLUX.1 dev, photographs, any words",
+    parameters=11_901_408_320,
+    published=True,
+)
+_SCENES_DIT = ModelSpec(
+    name="scenes-dit",
+    pipelines=("PixArtAlphaPipeline",),
+    source=str(PACKAGED / "scenes-dit"),
+    image_size=128,
+    timestep=200,
+    reference_layer="transformer_blocks.4",
+    refine_layers=_dit_blocks(4, 6),
+    refine_order=2,
+    preset="ensemble",
+    cross_layers=_dit_blocks(2, 4),
+    output_grid=16,
+    description="embedded PixArt-style transformer, drawn scenes only",
+    parameters=5_125_072,
+    vocabulary=SCENES_VOCABULARY,
+    familiar_error=0.080,
+)
+_SCENES_UNET = ModelSpec(
+    name="scenes-unet",
+    pipelines=("StableDiffusionPipeline",),
+    source=str(PACKAGED / "scenes-unet"),
+    image_size=128,
+    timestep=150,
+    reference_layer="up_blocks.2.attentions.0.transformer_blocks.0",
+    refine_layers=_unet_blocks("up_blocks.2.attentions.1"),
+    refine_order=1,
+    preset="ensemble",
+    cross_layers=_unet_blocks("up_blocks.2.attentions.0", "up_blocks.2.attentions.1"),
+    output_grid=32,
+    description="embedded Stable-Diffusion-style UNet, drawn scenes only",
+    parameters=11_059_972,
+    vocabulary=SCENES_VOCABULARY,
+    familiar_error=0.062,
+)
+DEFAULT_MODEL = "scenes-dit"
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        _SCENES_DIT,
+        _SCENES_UNET,
+        _SD15,
+        replace(
+            _SD15,
+            name="sd21",
+            source="stabilityai/stable-diffusion-2-1",
+            image_size=768,
+            description="Stable Diffusion 2.1, photographs, any words",
+            parameters=865_910_724,
+            published=False,
+        ),
+        _PIXART,
+        replace(
+            _PIXART,
+            name="pixart-sigma",
+            pipelines=("PixArtSigmaPipeline",),
+            source="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+            image_size=1024,
+            description="PixArt-Sigma 1024, photographs, any words",
+        ),
+        _FLUX,
+        replace(
+            _FLUX,
+            name="flux-schnell",
+            source="black-forest-labs/FLUX.1-schnell",
+            description="FLUX.1 schnell, photographs, any words",
+            parameters=11_891_178_560,
+            published=False,
+        ),
+    )
+}
