@@ -348,10 +348,12 @@ def watch_output(module: nn.Module, receive: Callable[[Any], object]) -> Iterato
 def output_projection(attention: Any) -> OutputProjection:
     """The projection after the heads: its matrix where it is a plain linear layer at hand, else the module itself.
 
-    A layer with LoRA on top is another class, a quantised one has another number type, an offloaded one has no data.
+    A layer with LoRA on top is another class, a quantised one has another number type or kind of tensor, an offloaded
+    one has no data.
     """
     module = attention.to_out[0]
-    if type(module) is nn.Linear and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES:
+    plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
+    if plain and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES:
         return OutputProjection(module.weight.detach())
     return OutputProjection(None, module)
 
