@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tiny import parts
 
-from goca.prompt import build_prompt, find_words, read_offsets
+from goca.prompt import build_prompt, find_words, read_offsets, read_template
 
 
 @pytest.fixture(params=["clip", "t5"])
@@ -136,3 +136,27 @@ def test_slow_tokenizer_is_refused():
 
 def test_find_words_gives_character_spans():
     assert find_words("a cat, cat", ["cat", "dog"]) == {"cat": [(2, 5), (7, 10)], "dog": []}
+
+
+def test_words_before_and_after_the_text_are_not_its_own(tokenizer):
+    text, around = "cat, cat-tree", ("the cat and ", " cat")
+    found, alone = read_offsets(tokenizer, text, 64, around=around), read_offsets(tokenizer, text, 64)
+    ids = tokenizer(around[0] + text + around[1])["input_ids"]
+    words = [tokenizer.decode([ids[position]]) for position in found.spans]
+    assert "".join(words).replace(" ", "") == "cat,cat-tree"
+    assert [text[slice(*span)].strip() for span in found.spans.values()] == [
+        text[slice(*span)].strip() for span in alone.spans.values()
+    ]
+    assert found.limit == alone.limit
+
+
+def test_text_padded_in_front_ends_where_the_padding_would(tokenizer):
+    behind, front = (read_offsets(tokenizer, "cat, dog", 16, padded=side) for side in ("right", "left"))
+    missing = 16 - len(tokenizer("cat, dog")["input_ids"])
+    assert [position + missing for position in behind.spans] == list(front.spans)
+    long = "cat " * 20
+    assert read_offsets(tokenizer, long, 16, padded="left") == read_offsets(tokenizer, long, 16)
+
+
+def test_template_is_split_around_the_text():
+    assert read_template(lambda text: f"<user>{text}</user> {{}}") == ("<user>", "</user> {}")

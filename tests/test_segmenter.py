@@ -132,7 +132,7 @@ def test_manual_layers_must_be_known() -> None:
 
 
 def test_unknown_presets_are_refused_with_the_choices() -> None:
-    with pytest.raises(ValueError, match="unknown preset 'best'; choose one of paper, plus, ensemble, vanilla, manual"):
+    with pytest.raises(ValueError, match="unknown preset 'best'; choose one of paper, plus, sharp, vanilla, manual"):
         resolve_method("best")
 
 

@@ -31,13 +31,26 @@ class TextRange:
     limit: int
 
 
-def read_offsets(tokenizer: Any, text: str, max_length: int, *, start: int = 0) -> TextRange:
+def read_offsets(
+    tokenizer: Any,
+    text: str,
+    max_length: int,
+    *,
+    start: int = 0,
+    around: tuple[str, str] = ("", ""),
+    padded: str = "right",
+    **options: Any,
+) -> TextRange:
     """The range of one tokenizer's tokens.
 
     Args:
         tokenizer: a fast tokenizer (it must report offsets).
         max_length: longest text in tokens, special ones included.
         start: position of its first token among all tokens.
+        around: what the pipeline writes before and after the text, such as a system message; their tokens are not the
+            text's own.
+        padded: the side that is filled up to ``max_length``, "left" or "right".
+        options: what else the pipeline tells the tokenizer.
 
     Raises:
         ValueError: a tokenizer without offsets.
@@ -47,15 +60,29 @@ def read_offsets(tokenizer: Any, text: str, max_length: int, *, start: int = 0) 
             f"{type(tokenizer).__name__} does not report offsets; "
             "load the model's fast tokenizer (transformers >= 5 does)."
         )
-    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    encoding = tokenizer(
+        around[0] + text + around[1],
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+        **options,
+    )
     special = encoding["special_tokens_mask"]
     trailing = next((count for count, flag in enumerate(reversed(special)) if not flag), len(special))
-    spans = {
-        start + position: (first, last)
-        for position, ((first, last), flag) in enumerate(zip(encoding["offset_mapping"], special, strict=True))
-        if not flag
-    }
+    missing = max(0, max_length - len(special)) if padded == "left" else 0
+    spans: dict[int, Span] = {}
+    for position, ((first, last), flag) in enumerate(zip(encoding["offset_mapping"], special, strict=True)):
+        first, last = max(first - len(around[0]), 0), min(last - len(around[0]), len(text))
+        if first < last and not flag:
+            spans[start + missing + position] = (first, last)
     return TextRange(spans, start + max_length - trailing)
+
+
+def read_template(render: Callable[[str], str]) -> tuple[str, str]:
+    """What a chat template writes before and after a text that it contains once."""
+    mark = "\N{OBJECT REPLACEMENT CHARACTER}"
+    before, _, after = render(mark).partition(mark)
+    return before, after
 
 
 def build_prompt(

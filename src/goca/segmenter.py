@@ -23,6 +23,7 @@ from goca.prompt import build_prompt
 from goca.refine import refine
 from goca.rescale import rescale
 from goca.result import Segmentation
+from goca.sharpen import sharpen
 from goca.specs import DEFAULT_MODEL
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
 
@@ -305,6 +306,7 @@ class Segmenter:
 
     def _segmentation(self, image: Image, maps: ScoreMaps, error: float, has_background: bool) -> Segmentation:
         method, spec = self.method, self.model.spec
+        maps = sharpen(maps, image, method.sharpen)
         size = (image.height, image.width)
         with_background = has_background or method.threshold is not None
         labels = label(maps, size, method.background if with_background else None, method.threshold or 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,13 @@ class Kernels(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
             given = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
-            self.calls.append((given["query"], given["value"], output))
+            self.calls.append((given["query"], given["key"], given["value"], output))
         return output
 
 
@@ -90,12 +91,13 @@ def test_saved_folder_is_loaded_by_its_own_index(pipeline, tmp_path: Path):
     torch.testing.assert_close(first.prediction, second.prediction)
 
 
-def test_recorded_attention_times_values_is_what_the_kernel_returned(backbone):
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 24)])
+def test_recorded_attention_times_values_is_what_the_kernel_returned(backbone, height, width):
     kernels = Kernels()
     with kernels:
-        recording = record(backbone, ["cat, grass", "dog"], [3, 4])
+        recording = record(backbone, ["cat, grass", "dog"], [3, 4], height=height, width=width)
     for (image, _), layer in recording.records.items():
-        query, value, output = next(call for call in kernels.calls if belongs(layer.cross_query, call[0][image]))
+        query, key, value, output = next(call for call in kernels.calls if belongs(layer.cross_query, call[0]))
         pixels = layer.cross_query.shape[1]
         start = (layer.cross_query.data_ptr() - query[image].data_ptr()) // layer.cross_query.element_size()
         start //= query.stride(2)
@@ -103,15 +105,19 @@ def test_recorded_attention_times_values_is_what_the_kernel_returned(backbone):
         values = value[image].float()
         mixed = cross_map(layer)
         if layer.joint:
-            text, own = (
-                backbone.text_tokens(values.shape[1], layer.grid),
-                backbone.image_tokens(values.shape[1], layer.grid),
-            )
+            text, own = (rows_of(part, key[image]) for part in (layer.cross_key, layer.self_key))
             rebuilt = mixed @ values[:, text] + self_attention(layer).probabilities(slice(None)) @ values[:, own]
         else:
             assert torch.equal(layer.cross_value, value[image])
             rebuilt = mixed @ values
         torch.testing.assert_close(rebuilt, expected, atol=1e-5, rtol=1e-4)
+
+
+def rows_of(part: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Which of a kernel's keys each key of a part is."""
+    same = (part[:, :, None] == keys[:, None]).all(-1).all(0)
+    assert same.any(1).all()
+    return same.int().argmax(1)
 
 
 def belongs(view: torch.Tensor, base: torch.Tensor) -> bool:
@@ -153,7 +159,7 @@ def test_only_the_asked_layers_are_recorded(backbone):
 
 
 def test_unknown_layers_are_refused(backbone, pipeline):
-    with pytest.raises(ValueError, match=r"Unknown layers nowhere; choose from .*transformer_blocks\.0"):
+    with pytest.raises(ValueError, match=f"Unknown layers nowhere; choose from {re.escape(backbone.layers[0])}"):
         record(backbone, ["cat"], [3], layers=("nowhere",))
     with pytest.raises(ValueError, match=r"Unknown reference layer 'nowhere'; choose one of"):
         type(backbone)(pipeline, "nowhere")

@@ -6,6 +6,19 @@ Each has ``build(seed)`` and says how many image pixels one attention token cove
 
 from types import ModuleType
 
-from tiny import dit, flux, unet
+from tiny import auraflow, chroma, cogview4, dit, flux, flux2, flux2_klein, lumina2, qwenimage, sd3, unet, zimage
 
-FAMILIES: dict[str, ModuleType] = {"unet": unet, "dit": dit, "flux": flux}
+FAMILIES: dict[str, ModuleType] = {
+    "unet": unet,
+    "dit": dit,
+    "flux": flux,
+    "lumina2": lumina2,
+    "zimage": zimage,
+    "qwenimage": qwenimage,
+    "flux2-klein": flux2_klein,
+    "flux2": flux2,
+    "sd3": sd3,
+    "auraflow": auraflow,
+    "chroma": chroma,
+    "cogview4": cogview4,
+}

@@ -8,15 +8,17 @@ projection and y = sum_h o_h W_h. The paper weighs head h at pixel p by w_h(p) =
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from goca.aggregation.attention import cross_attention
 from goca.types import LayerRecord, OutputProjection
 
+HIDDEN = -1000.0  # added to a score, it leaves nothing of the probability
 PROBE = 64.0  # identity rows are this large, so that adding a bias in half precision rounds less of the weight away
 
 
@@ -52,9 +54,11 @@ class HeadOutputs:
         self.weight = weight
         self.many = pixels >= weight.shape[1]
 
-    def select(self, probabilities: Float[Tensor, "heads pixels tokens"]) -> None:
-        """Make o = A V of these pixels the current block."""
-        self.outputs = probabilities @ self.value
+    def select(
+        self, probabilities: Float[Tensor, "heads pixels shown"], shown: Int64[Tensor, " shown"] | None = None
+    ) -> None:
+        """Make o = A V of these pixels the current block; ``shown`` are the tokens that A covers, all by default."""
+        self.outputs = probabilities @ (self.value if shown is None else self.value[:, shown])
         self.joined = self.outputs.transpose(0, 1).flatten(1)
 
     def dots(self) -> Float[Tensor, "heads pixels"]:
@@ -120,25 +124,35 @@ def aggregate_heads(record: LayerRecord, rule: str = "dot-product w/o clamp") ->
     Heads are averaged where the rule says so, where the layer has no value or projection, and at a pixel whose weights
     sum to exactly 0. Works in blocks of pixels; a block's probabilities are the largest tensor.
 
+    Tokens that a mask hides get 0 without being looked at (PixArt-Sigma has 300 tokens, most of them padding).
+
     Raises:
         ValueError: unknown rule.
     """
     weigh = head_rule(rule)
-    attention = cross_attention(record)
     heads, pixels, _ = record.cross_query.shape
     outputs = None
     if weigh is not None and record.cross_value is not None and record.projection is not None:
         weight = projection_matrix(record.projection, record.cross_value)
         outputs = HeadOutputs(record.cross_value, weight, pixels)
+    shown = None if record.cross_mask is None or record.joint else (record.cross_mask > HIDDEN).nonzero()[:, 0]
+    attention = cross_attention(record)
+    if shown is not None and attention.mask is not None:
+        attention = replace(attention, key=attention.key[:, shown], mask=attention.mask[shown])
     blocks = []
     for first, last in attention.blocks(pixels, heads):
         probabilities = attention.probabilities(slice(first, last))
         if weigh is None or outputs is None:
             blocks.append(probabilities.mean(dim=0))
             continue
-        outputs.select(probabilities)
+        outputs.select(probabilities, shown)
         weights = weigh(outputs)
         total = weights.sum(dim=0)
         weights = torch.where(total == 0, 1 / heads, weights / total)
         blocks.append((probabilities * weights[..., None]).sum(dim=0))
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    maps = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    if shown is None:
+        return maps
+    everywhere = maps.new_zeros(pixels, record.cross_key.shape[1])
+    everywhere[:, shown] = maps
+    return everywhere

@@ -1,11 +1,31 @@
 """One file per family of models; every backbone hands out the same records."""
 
+from goca.backbones.auraflow import AuraFlowBackbone
 from goca.backbones.base import Backbone, Conditioning
+from goca.backbones.chroma import ChromaBackbone
+from goca.backbones.cogview4 import CogView4Backbone
 from goca.backbones.dit import DiTBackbone
 from goca.backbones.flux import FluxBackbone
+from goca.backbones.flux2 import Flux2Backbone
+from goca.backbones.lumina2 import Lumina2Backbone
+from goca.backbones.qwenimage import QwenImageBackbone
 from goca.backbones.recorder import AttentionCall, Recorder
+from goca.backbones.sd3 import SD3Backbone
 from goca.backbones.unet import UNetBackbone
+from goca.backbones.zimage import ZImageBackbone
 
-BACKBONES: dict[str, type[Backbone]] = {"unet": UNetBackbone, "dit": DiTBackbone, "flux": FluxBackbone}
+BACKBONES: dict[str, type[Backbone]] = {
+    "unet": UNetBackbone,
+    "dit": DiTBackbone,
+    "flux": FluxBackbone,
+    "lumina2": Lumina2Backbone,
+    "zimage": ZImageBackbone,
+    "qwenimage": QwenImageBackbone,
+    "flux2": Flux2Backbone,
+    "sd3": SD3Backbone,
+    "auraflow": AuraFlowBackbone,
+    "chroma": ChromaBackbone,
+    "cogview4": CogView4Backbone,
+}
 
 __all__ = ["BACKBONES", "AttentionCall", "Backbone", "Conditioning", "Recorder"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, floor
@@ -78,6 +78,7 @@ class Backbone(ABC):
     def __init__(self, pipeline: Any, reference_layer: str) -> None:
         self.pipeline = pipeline
         self.reference_layer = reference_layer
+        self._levels: dict[tuple[int, float | None], NoiseLevel] = {}
         self.layers: tuple[str, ...] = self.find_layers(self.denoiser)
         if reference_layer not in self.layers:
             raise ValueError(f"Unknown reference layer {reference_layer!r}; choose one of {', '.join(self.layers)}.")
@@ -101,7 +102,10 @@ class Backbone(ABC):
     def denoise(
         self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
-        """One forward of the denoiser: its prediction, of the kind that its scheduler expects."""
+        """One forward of the denoiser: its prediction, of the kind that its scheduler expects.
+
+        Families whose denoiser takes no texts of different lengths run the images in several groups, in order.
+        """
 
     @abstractmethod
     def attention_modules(self, layer: str) -> dict[str, nn.Module]:
@@ -115,9 +119,15 @@ class Backbone(ABC):
     def reference_module(self) -> nn.Module:
         """The module whose output is, or holds, the reference features."""
 
-    def reference_features(self, output: Any, grid: Grid) -> Float[Tensor, "batch pixels channels"]:
-        """The features in that module's output; the output itself by default."""
-        return output
+    def reference_features(
+        self, output: Any, grid: Grid, calls: Mapping[str, AttentionCall], image: int
+    ) -> Float[Tensor, "pixels channels"]:
+        """One image's features in that module's output, beside the calls of its layer; its rows by default."""
+        return output[image]
+
+    def watch_reference(self, receive: Callable[[Any], object]) -> AbstractContextManager[None]:
+        """Hand what holds the features to ``receive``: what :meth:`reference_module` returns."""
+        return watch_output(self.reference_module(), receive)
 
     def grid(self, layer: str, height: int, width: int) -> Grid:
         """Rows and columns of pixels that a layer attends over, for latents of ``height`` x ``width``."""
@@ -201,7 +211,10 @@ class Backbone(ABC):
 
     def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
         """How latents of this size are noised at ``timestep`` of 1000."""
-        return noise_level(self.pipeline.scheduler, timestep, self.schedule_shift(latents))
+        key = (timestep, self.schedule_shift(latents))
+        if key not in self._levels:
+            self._levels[key] = noise_level(self.pipeline.scheduler, *key)
+        return self._levels[key]
 
     def add_noise(
         self,
@@ -260,6 +273,7 @@ class Backbone(ABC):
             expected[self.reference_layer].add(REFERENCE)
         height, width = latents.shape[-2:]
         collected: dict[str, dict[str, Any]] = {}
+        recorded = dict.fromkeys(wanted, 0)
 
         def arrive(layer: str, part: str, what: object) -> None:
             found = collected.setdefault(layer, {})
@@ -269,11 +283,12 @@ class Backbone(ABC):
             calls = collected.pop(layer)
             grid = self.grid(layer, height, width)
             output = calls.pop(REFERENCE, None)
-            features = None if output is None else self.reference_features(output, grid)
-            for image in range(len(latents)):
-                reference = None if features is None else features[image]
-                on_record(image, replace(self.read(layer, grid, calls, image), reference=reference))
-            if stop_early and layer == wanted[-1]:
+            first = recorded[layer]
+            for row in range(len(next(iter(calls.values())).query)):
+                reference = None if output is None else self.reference_features(output, grid, calls, row)
+                on_record(first + row, replace(self.read(layer, grid, calls, row), reference=reference))
+                recorded[layer] += 1
+            if stop_early and recorded[wanted[-1]] == len(latents):
                 raise _SeenEnough
 
         def on_call(call: AttentionCall) -> None:
@@ -284,7 +299,7 @@ class Backbone(ABC):
             stack.enter_context(Recorder(modules, on_call))
             if self.reference_layer in expected:
                 note = partial(arrive, self.reference_layer, REFERENCE)
-                stack.enter_context(watch_output(self.reference_module(), note))
+                stack.enter_context(self.watch_reference(note))
             try:
                 return self.denoise(latents, timestep, conditioning)
             except _SeenEnough:
@@ -332,11 +347,11 @@ def derive_by_depth(layers: tuple[str, ...]) -> Settings:
 
 
 @contextmanager
-def watch_output(module: nn.Module, receive: Callable[[Any], object]) -> Iterator[None]:
-    """Hand what ``module`` returns to ``receive`` inside the context."""
+def watch_output(module: nn.Module, receive: Callable[[Any], object], given: bool = False) -> Iterator[None]:
+    """Hand what ``module`` returns, or its first input where ``given``, to ``receive`` inside the context."""
 
-    def hand_over(_module: nn.Module, _inputs: object, output: object) -> None:
-        receive(output)
+    def hand_over(_module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        receive(inputs[0] if given else output)
 
     handle = module.register_forward_hook(hand_over)
     try:

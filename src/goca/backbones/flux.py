@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import FluxPipeline
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, Settings
-from goca.backbones.joint import JointAttentionBackbone, derive_by_flux
+from goca.backbones.base import Conditioning
+from goca.backbones.joint import JointAttentionBackbone
 from goca.types import Grid
 
 PACK = 2  # latent pixels per token, each way
@@ -23,16 +22,8 @@ class FluxBackbone(JointAttentionBackbone):
     """Layers are named like ``transformer_blocks.3`` and ``single_transformer_blocks.8``; all have the grid of the
     packed latents."""
 
-    pipelines = ("FluxPipeline",)
-
-    @staticmethod
-    def find_layers(denoiser: Any) -> tuple[str, ...]:
-        stacks = ("transformer_blocks", "single_transformer_blocks")
-        return tuple(f"{stack}.{index}" for stack in stacks for index in range(len(getattr(denoiser, stack))))
-
-    @staticmethod
-    def derive_settings(layers: tuple[str, ...]) -> Settings:
-        return derive_by_flux(layers)
+    pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
+    stacks = ("transformer_blocks", "single_transformer_blocks")
 
     @property
     def tokenizer(self) -> Any:
@@ -53,14 +44,6 @@ class FluxBackbone(JointAttentionBackbone):
     def grid(self, layer: str, height: int, width: int) -> Grid:
         return height // PACK, width // PACK
 
-    def schedule_shift(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
-        config = self.pipeline.scheduler.config
-        if not config.use_dynamic_shifting:
-            return None
-        height, width = self.grid("", *latents.shape[-2:])
-        shape = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
-        return calculate_shift(height * width, *shape)
-
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
         embeddings, pooled, _ = self.pipeline.encode_prompt(
@@ -74,15 +57,21 @@ class FluxBackbone(JointAttentionBackbone):
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
         rows, columns = self.grid("", height, width)
-        time = self.noise_level(timestep, latents).time
+        time = torch.full((batch,), self.noise_level(timestep, latents).time, device=latents.device).to(latents.dtype)
         tokens = self.denoiser(
             hidden_states=FluxPipeline._pack_latents(latents, batch, channels, height, width),
             encoder_hidden_states=conditioning.embeddings,
-            timestep=torch.full((batch,), time / 1000, device=latents.device, dtype=latents.dtype),
-            guidance=latents.new_ones(batch) if self.denoiser.config.guidance_embeds else None,
+            timestep=time / 1000,
             txt_ids=latents.new_zeros(conditioning.embeddings.shape[1], 3),
             img_ids=FluxPipeline._prepare_latent_image_ids(batch, rows, columns, latents.device, latents.dtype),
             return_dict=False,
-            **conditioning.extra,
+            **self.conditions(latents, conditioning),
         )[0]
         return FluxPipeline._unpack_latents(tokens, height, width, vae_scale_factor=1)
+
+    def conditions(
+        self, latents: Float[Tensor, "batch channels height width"], conditioning: Conditioning
+    ) -> dict[str, Any]:
+        """What the denoiser is told besides time, places and the text's tokens."""
+        guided = self.denoiser.config.guidance_embeds
+        return {**conditioning.extra, "guidance": latents.new_ones(len(latents)) if guided else None}

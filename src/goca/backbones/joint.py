@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,9 +20,21 @@ class JointAttentionBackbone(Backbone):
 
     Attributes:
         text_first: whether the text's tokens come before the image's.
+        packed: whether each image's tokens follow its own text without a gap, filled up behind to the batch's longest.
+        stacks: names of the denoiser's lists of blocks, in forward order.
     """
 
     text_first: ClassVar[bool] = True
+    packed: ClassVar[bool] = False
+    stacks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
+
+    @classmethod
+    def find_layers(cls, denoiser: Any) -> tuple[str, ...]:
+        return tuple(f"{stack}.{index}" for stack in cls.stacks for index in range(len(getattr(denoiser, stack))))
+
+    @staticmethod
+    def derive_settings(layers: tuple[str, ...]) -> Settings:
+        return derive_by_flux(layers)
 
     def attention_modules(self, layer: str) -> dict[str, nn.Module]:
         return {"joint": self.denoiser.get_submodule(layer).attn}
@@ -29,34 +42,51 @@ class JointAttentionBackbone(Backbone):
     def reference_module(self) -> nn.Module:
         return self.attention_modules(self.reference_layer)["joint"]
 
-    def reference_features(self, output: Any, grid: Grid) -> Float[Tensor, "batch pixels channels"]:
+    def reference_features(
+        self, output: Any, grid: Grid, calls: Mapping[str, AttentionCall], image: int
+    ) -> Float[Tensor, "pixels channels"]:
         """The image tokens of what the attention module returns: first of (image, text), or both in one sequence."""
         if isinstance(output, tuple):
-            return output[0]
-        return output[:, self.image_tokens(output.shape[1], grid)]
+            return output[0][image]
+        return output[image, self.image_tokens(self.count_tokens(calls["joint"], image), grid)]
+
+    def count_tokens(self, call: AttentionCall, image: int) -> int:
+        """Length of one image's sequence, text and image together."""
+        if self.packed and call.mask is not None:
+            return int(call.mask[image].sum())
+        return call.key.shape[2]
 
     def image_tokens(self, count: int, grid: Grid) -> slice:
         """Which of ``count`` tokens are the image's."""
         pixels = grid[0] * grid[1]
         return slice(count - pixels, count) if self.text_first else slice(0, pixels)
 
-    def text_tokens(self, count: int, grid: Grid) -> slice:
-        """Which of ``count`` tokens are the text's."""
+    def text_tokens(self, count: int, grid: Grid) -> slice | list[int]:
+        """Which of ``count`` tokens are the text's; their order is that of the recorded tokens."""
         pixels = grid[0] * grid[1]
         return slice(0, count - pixels) if self.text_first else slice(pixels, count)
 
+    def schedule_shift(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
+        """Linear in the number of image tokens, as FLUX's pipeline has it."""
+        config = self.pipeline.scheduler.config
+        if not config.use_dynamic_shifting:
+            return None
+        height, width = self.grid("", *latents.shape[-2:])
+        shape = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
+        return calculate_shift(height * width, *shape)
+
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
         call = calls["joint"]
-        count = call.key.shape[2]
+        count = self.count_tokens(call, image)
         own, text = self.image_tokens(count, grid), self.text_tokens(count, grid)
-        mask = None if call.mask is None else additive_mask(call.mask, image, own.start)[text]
+        mask = None if call.mask is None or self.packed else additive_mask(call.mask, image, own.start)
         return LayerRecord(
             name=layer,
             grid=grid,
             cross_query=call.query[image][:, own],
             cross_key=call.key[image][:, text],
             self_key=call.key[image][:, own],
-            cross_mask=mask,
+            cross_mask=None if mask is None else mask[text] - mask[own.start],  # the record's image keys add nothing
             cross_scale=call.scale,
             joint=True,
         )

@@ -29,7 +29,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Series of scenes.")] = 0,
     presets: Annotated[str, typer.Option(help="Presets to compare, separated by commas.")] = "vanilla,paper",
     model: ModelOption = None,
-    refine: Annotated[bool, typer.Option("--refine/--no-refine", help="Refine the maps by self-attention.")] = True,
+    refine: Annotated[
+        bool, typer.Option("--refine/--no-refine", help="Refine the maps by self-attention and sharpen them.")
+    ] = True,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     fast: FastOption = False,

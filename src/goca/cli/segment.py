@@ -43,7 +43,7 @@ def segment(
     ] = None,
     model: ModelOption = None,
     preset: Annotated[
-        str | None, typer.Option(help="Method: paper, plus, ensemble, vanilla, manual. Default: the model's own.")
+        str | None, typer.Option(help="Method: paper, plus, sharp, vanilla, manual. Default: the model's own.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Score of the background, which gets the pixels where no class scores more.")

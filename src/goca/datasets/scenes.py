@@ -96,7 +96,7 @@ def _place(
     """Paste one sprite where it hides no earlier object by more than ``1 - MIN_VISIBLE``; try a few places, else
     leave it out."""
     size = canvas.shape[0]
-    side = int(size * rng.uniform(0.32, 0.58))
+    side = int(size * rng.uniform(0.42, 0.70))
     picture = _sprites()[sprite].resize((side, side), Image.Resampling.BILINEAR)
     if rng.uniform() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

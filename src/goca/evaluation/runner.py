@@ -13,6 +13,7 @@ from goca.evaluation.metrics import ConfusionMatrix
 from goca.labels import label
 from goca.method import Method
 from goca.segmenter import BATCH, Segmenter, resolve_method
+from goca.sharpen import sharpen
 
 
 def evaluate_scenes(
@@ -30,7 +31,7 @@ def evaluate_scenes(
     to a class: there is no background and no threshold.
 
     Args:
-        refine: ``False`` leaves the refinement by self-attention out.
+        refine: ``False`` leaves out the refinement by self-attention and the sharpening.
         progress: called with (scenes done, scenes in all).
 
     Returns:
@@ -55,17 +56,18 @@ def evaluate_methods(
     """:func:`evaluate_scenes` for any methods, under names of the caller's choice."""
     if limit < 1:
         raise ValueError(f"the number of scenes must be at least 1, not {limit}")
-    chosen = [method if refine else replace(method, refine_order=0) for method in methods.values()]
+    chosen = [method if refine else replace(method, refine_order=0, sharpen=0) for method in methods.values()]
     matrices = [ConfusionMatrix(len(CLASS_NAMES)) for _ in chosen]
     for start in range(0, limit, BATCH):
         scenes = [make_scene(seed, index) for index in range(start, min(start + BATCH, limit))]
         prompts = [segmenter.prompt(scene.classes) for scene in scenes]
         latents = segmenter.encode([scene.image for scene in scenes])
         maps, _ = segmenter.score(latents, prompts, chosen, seed=0)
-        for matrix, images in zip(matrices, maps, strict=True):
+        for method, matrix, images in zip(chosen, matrices, maps, strict=True):
             for scene, scores in zip(scenes, images, strict=True):
                 lookup = np.asarray([CLASS_NAMES.index(name) for name in scores.classes])
-                predicted = lookup[np.asarray(label(scores, scene.labels.shape, None, 0.0))]
+                sharp = sharpen(scores, scene.image, method.sharpen)
+                predicted = lookup[np.asarray(label(sharp, scene.labels.shape, None, 0.0))]
                 matrix.update(predicted, scene.labels)
         if progress is not None:
             progress(start + len(scenes), limit)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +23,7 @@ from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.evaluation.metrics import ConfusionMatrix
 from goca.zoo import architectures as arch
 from goca.zoo.data import TRAINING_SEED, load_latents, to_unit
-from goca.zoo.train import BATCH, Optimisers, load_vae
+from goca.zoo.train import BATCH, Bfloat16, Optimisers, load_vae, save_weights
 
 
 def build_network() -> UNet2DConditionModel:
@@ -38,18 +39,21 @@ def predict(network: nn.Module, latents: Tensor) -> Tensor:
     return network(latents, 0, encoder_hidden_states=text).sample
 
 
-def train(run: Path, steps: int) -> nn.Module:
-    """Cross-entropy against the masks, at the images' resolution."""
+def train(run: Path, steps: int, bfloat16: bool) -> nn.Module:
+    """Cross-entropy against the masks, at the images' resolution; the weights go to ``RUN/supervised.safetensors``."""
     torch.manual_seed(0)
     network = build_network().train()
-    optimisers = Optimisers([network], steps)
+    network.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass is slow on a CPU
+    optimisers = Optimisers([network], steps, bfloat16=bfloat16)
     latents, _ = load_latents(run)
     for step in track(range(steps), "supervised"):
         chosen = np.random.default_rng((11, step)).integers(len(latents), size=BATCH)
         truth = torch.from_numpy(np.stack([make_scene(TRAINING_SEED, int(i)).labels for i in chosen])).long()
-        scores = predict(network, latents[torch.from_numpy(chosen)].float())
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            scores = predict(network, latents[torch.from_numpy(chosen)].float()).float()
         loss = F.cross_entropy(F.interpolate(scores, truth.shape[1:], mode="bilinear"), truth)
         optimisers.descend(loss)
+    save_weights(run / "supervised.safetensors", {"network": network})
     return network.eval()
 
 
@@ -72,9 +76,10 @@ def main(
     steps: Annotated[int, typer.Option(help="Training steps of 32 scenes.")] = 300,
     limit: Annotated[int, typer.Option(help="Held-out scenes.")] = 200,
     seed: Annotated[int, typer.Option(help="Series of held-out scenes.")] = 5,
+    bfloat16: Bfloat16 = False,
 ) -> None:
     """Train on masks, then print the mIoU on held-out scenes."""
-    network = train(run, steps)
+    network = train(run, steps, bfloat16)
     print(f"supervised, {steps * BATCH} samples: mIoU {evaluate(network, load_vae(run, 'cpu'), limit, seed):.3f}")
 
 

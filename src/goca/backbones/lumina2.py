@@ -1,0 +1,53 @@
+"""Lumina-Image 2.0: single-stream blocks over Gemma's tokens, system prompt included, then the image's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from goca.backbones.base import Conditioning
+from goca.backbones.joint import JointAttentionBackbone
+from goca.prompt import TextRange, read_offsets
+
+TEXT_LENGTH = 256
+START = " <Prompt Start> "  # between the system prompt and the text
+
+
+class Lumina2Backbone(JointAttentionBackbone):
+    """Layers are named like ``layers.3``; all have the grid of the patches. The refiner blocks before them see only
+    one kind of tokens each."""
+
+    pipelines = ("Lumina2Pipeline",)
+    stacks = ("layers",)
+    packed = True
+
+    @property
+    def max_tokens(self) -> int:
+        return TEXT_LENGTH
+
+    def text_ranges(self, text: str) -> list[TextRange]:
+        around = (self.pipeline.system_prompt + START, "")
+        return [read_offsets(self.tokenizer, text, self.max_tokens, around=around)]
+
+    @torch.no_grad()
+    def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
+        embeddings, mask, *_ = self.pipeline.encode_prompt(
+            list(texts), do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.max_tokens
+        )
+        return Conditioning(embeddings, mask)
+
+    @torch.no_grad()
+    def denoise(
+        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+    ) -> Float[Tensor, "batch channels height width"]:
+        time = torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device)
+        return -self.denoiser(
+            hidden_states=latents,
+            timestep=1 - time / 1000,
+            encoder_hidden_states=conditioning.embeddings,
+            encoder_attention_mask=conditioning.mask,
+            return_dict=False,
+        )[0]

@@ -1,0 +1,85 @@
+"""Qwen-Image: double-stream blocks of joint attention; Qwen's tokens, without those of the system message, then the
+image's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from diffusers import QwenImagePipeline
+from jaxtyping import Float
+from torch import Tensor
+
+from goca.backbones.base import Conditioning
+from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.recorder import AttentionCall
+from goca.prompt import TextRange, read_offsets, read_template
+from goca.types import Grid, LayerRecord
+
+TEXT_LENGTH = 512
+
+
+class QwenImageBackbone(JointAttentionBackbone):
+    """Layers are named like ``transformer_blocks.3``; all have the grid of the packed latents. Latents have no axis of
+    frames here."""
+
+    pipelines = ("QwenImagePipeline",)
+
+    @property
+    def max_tokens(self) -> int:
+        return TEXT_LENGTH
+
+    @property
+    def vae_factor(self) -> int:
+        return self.pipeline.vae_scale_factor
+
+    @property
+    def image_size(self) -> int:
+        return self.pipeline.default_sample_size * self.vae_factor
+
+    def text_ranges(self, text: str) -> list[TextRange]:
+        dropped = self.pipeline.prompt_template_encode_start_idx
+        around = read_template(self.pipeline.prompt_template_encode.format)
+        return [read_offsets(self.tokenizer, text, self.max_tokens + dropped, start=-dropped, around=around)]
+
+    def encode_latents(
+        self, images: Float[Tensor, "batch 3 image_height image_width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """(mode - mean) / deviation of each channel, as the VAE's configuration has them."""
+        vae = self.pipeline.vae
+        latents = vae.encode(images.unsqueeze(2)).latent_dist.mode().squeeze(2)
+        mean, deviation = (
+            latents.new_tensor(each).view(-1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        return (latents - mean) / deviation
+
+    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
+        """Without the masked places that fill a shorter text up to the batch's longest."""
+        record = super().read(layer, grid, calls, image)
+        if record.cross_mask is None:
+            return record
+        own = int((record.cross_mask == 0).sum())
+        return replace(record, cross_key=record.cross_key[:, :own], cross_mask=None)
+
+    @torch.no_grad()
+    def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
+        return Conditioning(
+            *self.pipeline.encode_prompt(list(texts), device=self.device, max_sequence_length=self.max_tokens)
+        )
+
+    @torch.no_grad()
+    def denoise(
+        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+    ) -> Float[Tensor, "batch channels height width"]:
+        batch, channels, height, width = latents.shape
+        time = torch.full((batch,), self.noise_level(timestep, latents).time, device=latents.device).to(latents.dtype)
+        tokens = self.denoiser(
+            hidden_states=QwenImagePipeline._pack_latents(latents, batch, channels, height, width),
+            encoder_hidden_states=conditioning.embeddings,
+            encoder_hidden_states_mask=conditioning.mask,
+            timestep=time / 1000,
+            img_shapes=[[(1, *self.grid("", height, width))]] * batch,
+            return_dict=False,
+        )[0]
+        return QwenImagePipeline._unpack_latents(tokens, height, width, vae_scale_factor=1).squeeze(2)
