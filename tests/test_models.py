@@ -21,6 +21,8 @@ from tiny import parts
 
 from goca.backbones.dit import DiTBackbone
 from goca.backbones.flux import FluxBackbone
+from goca.backbones.hunyuandit import HunyuanDiTBackbone
+from goca.backbones.sdxl import SDXLBackbone
 from goca.backbones.unet import UNetBackbone
 from goca.models import list_models, load
 from goca.specs import DEFAULT_MODEL, MODELS
@@ -32,6 +34,19 @@ SD15_LAYERS = tuple(
         "mid_block.attentions.0",
         *(f"up_blocks.{stage}.attentions.{index}" for stage in range(1, 4) for index in range(3)),
     )
+)
+
+SDXL_LAYERS = tuple(
+    f"{stage}.attentions.{attention}.transformer_blocks.{block}"
+    for stage, attentions, depth in (
+        ("down_blocks.1", 2, 2),
+        ("down_blocks.2", 2, 10),
+        ("mid_block", 1, 10),
+        ("up_blocks.0", 3, 10),
+        ("up_blocks.1", 3, 2),
+    )
+    for attention in range(attentions)
+    for block in range(depth)
 )
 
 
@@ -78,7 +93,9 @@ def blocks(count: int, stack: str = "transformer_blocks") -> tuple[str, ...]:
     ("name", "family", "layers"),
     [
         ("sd15", UNetBackbone, SD15_LAYERS),
+        ("sdxl", SDXLBackbone, SDXL_LAYERS),
         ("pixart-sigma", DiTBackbone, blocks(28)),
+        ("hunyuandit", HunyuanDiTBackbone, blocks(40, "blocks")),
         ("flux-dev", FluxBackbone, blocks(19) + blocks(38, "single_transformer_blocks")),
     ],
 )
@@ -100,12 +117,8 @@ def test_published_layers_are_layers_of_the_model():
         spec = MODELS[name]
         assert {spec.reference_layer, *spec.refine_layers, *spec.manual_layers} <= set(SD15_LAYERS)
         assert len(spec.manual_layers) == 8
-    assert [spec.name for spec in list_models() if spec.published] == [
-        "sd15",
-        "pixart-alpha",
-        "pixart-sigma",
-        "flux-dev",
-    ]
+    published = ["sd15", "sdxl", "pixart-alpha", "pixart-sigma", "flux-dev", "hunyuandit"]
+    assert [spec.name for spec in list_models() if spec.published] == published
     assert [spec.name for spec in list_models()] == list(MODELS) and list_models()[0].name == DEFAULT_MODEL
 
 
@@ -130,7 +143,7 @@ def test_folder_without_a_pipeline(tmp_path):
 def test_unsupported_pipeline_class_lists_the_supported(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
     with pytest.raises(
-        ValueError, match=r"KandinskyPipeline, which is not supported; .*StableDiffusionPipeline, PixArtAlpha"
+        ValueError, match=r"KandinskyPipeline, which is not supported; .*StableDiffusionPipeline, StableDiffusionXL"
     ):
         load(str(tmp_path))
 
@@ -163,6 +176,12 @@ def test_hub_errors_say_what_to_do(monkeypatch, error, message):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
     with pytest.raises(OSError, match=message):
         load("owner/name")
+
+
+def test_sd3_saved_without_t5_is_loaded(tmp_path):
+    folder = parts.save(tiny.sd3.build(t5=False), tmp_path)
+    loaded = load(str(folder), device="cpu")
+    assert loaded.pipeline.text_encoder_3 is None and loaded.backbone.max_tokens == 16
 
 
 def test_offloading_needs_an_accelerator(dit_folder):

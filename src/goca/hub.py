@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
-def pipeline_class(source: str, revision: str | None) -> str:
-    """``_class_name`` of the pipeline's own model_index.json."""
+def pipeline_index(source: str, revision: str | None) -> dict[str, Any]:
+    """The pipeline's own model_index.json: ``_class_name``, and each component's library and class."""
     if Path(source).is_dir():
         index = Path(source) / "model_index.json"
         if not index.is_file():
@@ -21,7 +22,7 @@ def pipeline_class(source: str, revision: str | None) -> str:
 
         with hub_errors(source):
             index = Path(hf_hub_download(source, "model_index.json", revision=revision))
-    return json.loads(index.read_text())["_class_name"]
+    return json.loads(index.read_text())
 
 
 @contextmanager

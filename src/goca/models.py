@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goca.hub import hub_errors, pipeline_class
+from goca.hub import hub_errors, pipeline_index
 from goca.specs import MODELS, ModelSpec
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
     source = _resolve(name)
     if Path(source).is_file():
         return _read_single_file(source, dtype)
-    class_name = pipeline_class(source, revision)
-    family = backbone_class(class_name, name)
+    index = pipeline_index(source, revision)
+    class_name = index["_class_name"]
+    left_out = dict(backbone_class(class_name, name).unused_parts)
+    left_out |= {part: None for part, home in index.items() if home == [None, None]}  # e.g. SD 3 saved without T5
     with hub_errors(source):
-        return getattr(diffusers, class_name).from_pretrained(
-            source, dtype=dtype, revision=revision, **family.unused_parts
-        )
+        return getattr(diffusers, class_name).from_pretrained(source, dtype=dtype, revision=revision, **left_out)
 
 
 def _read_single_file(path: str, dtype: torch.dtype) -> Any:
@@ -110,7 +110,7 @@ def _read_single_file(path: str, dtype: torch.dtype) -> Any:
         source = fetch_diffusers_config(load_single_file_checkpoint(path))["pretrained_model_name_or_path"]
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint that diffusers can read ({error}).") from error
-    class_name = pipeline_class(source, None)
+    class_name = pipeline_index(source, None)["_class_name"]
     family = backbone_class(class_name, path)
     with hub_errors(source):
         return getattr(diffusers, class_name).from_single_file(

@@ -185,7 +185,8 @@ class Segmenter:
         """Latents of images, each resized to the model's square (with ``keep_aspect``: all of one shape, to that)."""
         side, multiple = self.model.spec.image_size, self.model.backbone.size_multiple
         tensors = [fit_to_model(read_image(image), side, multiple, self.keep_aspect) for image in images]
-        return self.model.backbone.encode_image(torch.stack(tensors))
+        with torch.inference_mode():
+            return self.model.backbone.encode_image(torch.stack(tensors))
 
     def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
         """Encode one text per image; texts seen lately are not encoded again, so that the text encoder can rest."""
@@ -196,7 +197,7 @@ class Segmenter:
             self._conditionings[key] = self.model.backbone.encode_prompt(texts)
         return self._conditionings[key]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def score(
         self,
         latents: Float[Tensor, "batch channels rows columns"],

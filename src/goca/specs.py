@@ -89,8 +89,9 @@ _SD15 = ModelSpec(
         *(f"up_blocks.1.attentions.{index}" for index in range(3)),
         *(f"up_blocks.2.attentions.{index}" for index in range(2)),
     ),
-    description="Stable Diffusion 1.5, photographs, any words",
+    description="Stable Diffusion 1.5",
     parameters=859_520_964,
+    all_parameters=1_066_235_307,
     published=True,
 )
 _PIXART = ModelSpec(
@@ -101,7 +102,7 @@ _PIXART = ModelSpec(
     reference_layer="transformer_blocks.13",
     refine_layers=_dit_blocks(10, 17),
     refine_order=5,
-    description="PixArt-alpha 512, photographs, any words",
+    description="PixArt-alpha 512",
     parameters=610_856_096,
     published=True,
 )
@@ -115,7 +116,7 @@ _FLUX = ModelSpec(
     refine_layers=_dit_blocks(12, 12) + _dit_blocks(18, 18),
     refine_order=2,
     head_rule="average",
-    description="FLUX.1 dev, photographs, any words",
+    description="FLUX.1 dev",
     parameters=11_901_408_320,
     published=True,
 )
@@ -153,6 +154,119 @@ _SCENES_UNET = ModelSpec(
     vocabulary=SCENES_VOCABULARY,
     familiar_error=0.046,
 )
+_SDXL = ModelSpec(
+    name="sdxl",
+    pipelines=("StableDiffusionXLPipeline",),
+    source="stabilityai/stable-diffusion-xl-base-1.0",
+    image_size=1024,
+    reference_layer="up_blocks.1.attentions.0.transformer_blocks.0",
+    refine_layers=(
+        *(f"up_blocks.1.attentions.{index}.transformer_blocks.{block}" for index in range(2) for block in range(2)),
+        "up_blocks.1.attentions.2.transformer_blocks.0",
+        *(f"down_blocks.1.attentions.0.transformer_blocks.{block}" for block in range(2)),
+    ),
+    refine_order=2,
+    description="Stable Diffusion XL",
+    parameters=2_567_463_684,
+    all_parameters=3_468_837_867,
+    published=True,
+)
+_HUNYUAN = ModelSpec(
+    name="hunyuandit",
+    pipelines=("HunyuanDiTPipeline",),
+    source="Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
+    image_size=1024,
+    reference_layer="blocks.25",
+    refine_layers=tuple(f"blocks.{index}" for index in range(20, 30)),
+    refine_order=4,
+    head_rule="average",
+    cross_layers=tuple(f"blocks.{index}" for index in range(20, 30)),
+    description="HunyuanDiT 1.2",
+    published=True,
+)
+
+
+def _derived(
+    name: str,
+    pipeline: str,
+    source: str,
+    description: str,
+    parameters: int | None,
+    all_parameters: int | None = None,
+    image_size: int = 1024,
+) -> ModelSpec:
+    """A model without published settings; they follow from its architecture when it is loaded."""
+    return ModelSpec(
+        name,
+        (pipeline,),
+        source,
+        image_size,
+        description=description,
+        parameters=parameters,
+        all_parameters=all_parameters,
+    )
+
+
+_SD3, _FLUX2 = "StableDiffusion3Pipeline", "Flux2KleinPipeline"
+_DERIVED = (
+    _derived(
+        "sdxl-turbo",
+        "StableDiffusionXLPipeline",
+        "stabilityai/sdxl-turbo",
+        "Stable Diffusion XL Turbo",
+        2_567_463_684,
+        3_468_837_867,
+        image_size=512,
+    ),
+    _derived(
+        "playground-v2.5",
+        "StableDiffusionXLPipeline",
+        "playgroundai/playground-v2.5-1024px-aesthetic",
+        "Playground 2.5",
+        2_567_463_684,
+        3_468_837_867,
+    ),
+    _derived(
+        "sd3-medium",
+        _SD3,
+        "stabilityai/stable-diffusion-3-medium-diffusers",
+        "Stable Diffusion 3 medium",
+        2_028_328_000,
+    ),
+    _derived(
+        "sd35-medium", _SD3, "stabilityai/stable-diffusion-3.5-medium", "Stable Diffusion 3.5 medium", 2_243_171_520
+    ),
+    _derived("sd35-large", _SD3, "stabilityai/stable-diffusion-3.5-large", "Stable Diffusion 3.5 large", 8_056_627_520),
+    _derived(
+        "flux2-dev", "Flux2Pipeline", "black-forest-labs/FLUX.2-dev", "FLUX.2 dev", 32_223_281_152, 56_318_688_547
+    ),
+    _derived(
+        "flux2-klein-4b",
+        _FLUX2,
+        "black-forest-labs/FLUX.2-klein-4B",
+        "FLUX.2 klein 4B",
+        3_875_544_576,
+        7_982_058_787,
+    ),
+    _derived(
+        "flux2-klein-9b",
+        _FLUX2,
+        "black-forest-labs/FLUX.2-klein-9B",
+        "FLUX.2 klein 9B",
+        9_078_581_248,
+        17_353_362_723,
+    ),
+    _derived("qwen-image", "QwenImagePipeline", "Qwen/Qwen-Image", "Qwen-Image", 20_430_401_088, 28_849_460_275),
+    _derived(
+        "z-image-turbo", "ZImagePipeline", "Tongyi-MAI/Z-Image-Turbo", "Z-Image Turbo", 6_154_908_736, 10_261_196_515
+    ),
+    _derived(
+        "lumina2", "Lumina2Pipeline", "Alpha-VLLM/Lumina-Image-2.0", "Lumina-Image 2.0", 2_609_769_152, 5_307_930_723
+    ),
+    _derived("auraflow", "AuraFlowPipeline", "fal/AuraFlow-v0.3", "AuraFlow 0.3", None),
+    _derived("chroma", "ChromaPipeline", "lodestones/Chroma1-HD", "Chroma1 HD", 8_899_983_424),
+    _derived("cogview4", "CogView4Pipeline", "THUDM/CogView4-6B", "CogView4 6B", 6_369_118_272),
+)
 DEFAULT_MODEL = "scenes-dit"
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
@@ -165,10 +279,11 @@ MODELS: dict[str, ModelSpec] = {
             name="sd21",
             source="stabilityai/stable-diffusion-2-1",
             image_size=768,
-            description="Stable Diffusion 2.1, photographs, any words",
+            description="Stable Diffusion 2.1",
             parameters=865_910_724,
             published=False,
         ),
+        _SDXL,
         _PIXART,
         replace(
             _PIXART,
@@ -176,16 +291,18 @@ MODELS: dict[str, ModelSpec] = {
             pipelines=("PixArtSigmaPipeline",),
             source="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
             image_size=1024,
-            description="PixArt-Sigma 1024, photographs, any words",
+            description="PixArt-Sigma 1024",
         ),
         _FLUX,
         replace(
             _FLUX,
             name="flux-schnell",
             source="black-forest-labs/FLUX.1-schnell",
-            description="FLUX.1 schnell, photographs, any words",
+            description="FLUX.1 schnell",
             parameters=11_891_178_560,
             published=False,
         ),
+        _HUNYUAN,
+        *_DERIVED,
     )
 }

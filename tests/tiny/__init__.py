@@ -6,11 +6,28 @@ Each has ``build(seed)`` and says how many image pixels one attention token cove
 
 from types import ModuleType
 
-from tiny import auraflow, chroma, cogview4, dit, flux, flux2, flux2_klein, lumina2, qwenimage, sd3, unet, zimage
+from tiny import (
+    auraflow,
+    chroma,
+    cogview4,
+    dit,
+    flux,
+    flux2,
+    flux2_klein,
+    hunyuandit,
+    lumina2,
+    qwenimage,
+    sd3,
+    sdxl,
+    unet,
+    zimage,
+)
 
 FAMILIES: dict[str, ModuleType] = {
     "unet": unet,
+    "sdxl": sdxl,
     "dit": dit,
+    "hunyuandit": hunyuandit,
     "flux": flux,
     "lumina2": lumina2,
     "zimage": zimage,

@@ -7,22 +7,26 @@ from goca.backbones.cogview4 import CogView4Backbone
 from goca.backbones.dit import DiTBackbone
 from goca.backbones.flux import FluxBackbone
 from goca.backbones.flux2 import Flux2Backbone
+from goca.backbones.hunyuandit import HunyuanDiTBackbone
 from goca.backbones.lumina2 import Lumina2Backbone
 from goca.backbones.qwenimage import QwenImageBackbone
 from goca.backbones.recorder import AttentionCall, Recorder
 from goca.backbones.sd3 import SD3Backbone
+from goca.backbones.sdxl import SDXLBackbone
 from goca.backbones.unet import UNetBackbone
 from goca.backbones.zimage import ZImageBackbone
 
 BACKBONES: dict[str, type[Backbone]] = {
     "unet": UNetBackbone,
+    "sdxl": SDXLBackbone,
     "dit": DiTBackbone,
+    "hunyuandit": HunyuanDiTBackbone,
     "flux": FluxBackbone,
-    "lumina2": Lumina2Backbone,
-    "zimage": ZImageBackbone,
-    "qwenimage": QwenImageBackbone,
     "flux2": Flux2Backbone,
     "sd3": SD3Backbone,
+    "qwenimage": QwenImageBackbone,
+    "zimage": ZImageBackbone,
+    "lumina2": Lumina2Backbone,
     "auraflow": AuraFlowBackbone,
     "chroma": ChromaBackbone,
     "cogview4": CogView4Backbone,
