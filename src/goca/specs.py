@@ -104,6 +104,7 @@ _PIXART = ModelSpec(
     refine_order=5,
     description="PixArt-alpha 512",
     parameters=610_856_096,
+    all_parameters=5_456_820_615,
     published=True,
 )
 _FLUX = ModelSpec(
@@ -118,6 +119,7 @@ _FLUX = ModelSpec(
     head_rule="average",
     description="FLUX.1 dev",
     parameters=11_901_408_320,
+    all_parameters=16_870_599_139,
     published=True,
 )
 _SCENES_DIT = ModelSpec(
@@ -232,11 +234,24 @@ _DERIVED = (
         "stabilityai/stable-diffusion-3-medium-diffusers",
         "Stable Diffusion 3 medium",
         2_028_328_000,
+        7_692_768_483,
     ),
     _derived(
-        "sd35-medium", _SD3, "stabilityai/stable-diffusion-3.5-medium", "Stable Diffusion 3.5 medium", 2_243_171_520
+        "sd35-medium",
+        _SD3,
+        "stabilityai/stable-diffusion-3.5-medium",
+        "Stable Diffusion 3.5 medium",
+        2_243_171_520,
+        7_907_612_003,
     ),
-    _derived("sd35-large", _SD3, "stabilityai/stable-diffusion-3.5-large", "Stable Diffusion 3.5 large", 8_056_627_520),
+    _derived(
+        "sd35-large",
+        _SD3,
+        "stabilityai/stable-diffusion-3.5-large",
+        "Stable Diffusion 3.5 large",
+        8_056_627_520,
+        13_721_068_003,
+    ),
     _derived(
         "flux2-dev", "Flux2Pipeline", "black-forest-labs/FLUX.2-dev", "FLUX.2 dev", 32_223_281_152, 56_318_688_547
     ),
@@ -264,7 +279,7 @@ _DERIVED = (
         "lumina2", "Lumina2Pipeline", "Alpha-VLLM/Lumina-Image-2.0", "Lumina-Image 2.0", 2_609_769_152, 5_307_930_723
     ),
     _derived("auraflow", "AuraFlowPipeline", "fal/AuraFlow-v0.3", "AuraFlow 0.3", None),
-    _derived("chroma", "ChromaPipeline", "lodestones/Chroma1-HD", "Chroma1 HD", 8_899_983_424),
+    _derived("chroma", "ChromaPipeline", "lodestones/Chroma1-HD", "Chroma1 HD", 8_899_983_424, 13_746_113_763),
     _derived("cogview4", "CogView4Pipeline", "THUDM/CogView4-6B", "CogView4 6B", 6_369_118_272),
 )
 DEFAULT_MODEL = "scenes-dit"
@@ -281,6 +296,7 @@ MODELS: dict[str, ModelSpec] = {
             image_size=768,
             description="Stable Diffusion 2.1",
             parameters=865_910_724,
+            all_parameters=1_289_952_427,
             published=False,
         ),
         _SDXL,
@@ -300,6 +316,7 @@ MODELS: dict[str, ModelSpec] = {
             source="black-forest-labs/FLUX.1-schnell",
             description="FLUX.1 schnell",
             parameters=11_891_178_560,
+            all_parameters=16_860_369_379,
             published=False,
         ),
         _HUNYUAN,

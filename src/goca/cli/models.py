@@ -13,17 +13,25 @@ from goca.cli.common import print_json
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False) -> None:
-    """List the models known by name; any hub id or local folder of a supported pipeline works as well."""
+    """List the models known by name; any hub id, local folder or checkpoint of a supported pipeline works as well.
+
+    Parameters are the denoiser's; memory is what the weights of all components take in 16 bits.
+    """
     from goca.models import list_models
     from goca.specs import DEFAULT_MODEL
 
     specs = list_models()
     if as_json:
-        print_json({"default": DEFAULT_MODEL, "models": [asdict(spec) for spec in specs]})
+        print_json(
+            {"default": DEFAULT_MODEL, "models": [asdict(spec) | {"memory_gib": spec.memory_gib} for spec in specs]}
+        )
         return
-    table = Table("name", "pipeline", "image", "settings", "description")
+    table = Table("name", "pipeline", "image", "parameters", "memory", "settings", "description")
     for spec in specs:
         settings = "embedded" if spec.vocabulary is not None else "published" if spec.published else "derived"
         name = f"{spec.name} (default)" if spec.name == DEFAULT_MODEL else spec.name
-        table.add_row(name, spec.pipelines[0], f"{spec.image_size} px", settings, spec.description)
+        size = "" if spec.parameters is None else f"{spec.parameters / 1e9:.2f} B"
+        memory = "" if spec.memory_gib is None else f"{spec.memory_gib:.1f} GiB"
+        pipeline = spec.pipelines[0].removesuffix("Pipeline")
+        table.add_row(name, pipeline, f"{spec.image_size} px", size, memory, settings, spec.description)
     Console().print(table)
