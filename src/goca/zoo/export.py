@@ -36,7 +36,7 @@ def export(
     snapshots = list_snapshots(kind, run)
     if not snapshots:
         raise typer.BadParameter(
-            f"{run} holds no snapshot of {kind}; train it first with `python -m goca.zoo.train {kind}`"
+            f"{run} holds no snapshot of {kind}; train it first with `python -m goca.zoo.train denoiser {kind}`"
         )
     target = out / f"scenes-{kind}"
     load_snapshot(kind, run, snapshots[-1]).to(dtype=torch.float16).save_pretrained(target)

@@ -1,7 +1,8 @@
-"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,dit,unet,mmdit}
---run FOLDER``.
+"""Train the embedded models from pictures and captions: ``python -m goca.zoo.train {vae,latents,denoiser KIND} --run
+FOLDER``.
 
-The order is vae, latents (the training scenes encoded once), then dit, unet and mmdit, in any order or side by side.
+The order is vae, latents (the training scenes encoded once), then the denoisers dit, unet and mmdit, in any order or
+side by side.
 Every stage resumes from its last checkpoint when it is called again with the same folder. Snapshots of the averaged
 weights go to ``FOLDER/<stage>/snapshots``; ``python -m goca.zoo.curve`` measures them and ``python -m
 goca.zoo.export`` makes pipelines of them. Runs on a CPU or a GPU.
@@ -200,10 +201,19 @@ def update_average(averages: Any, current: Any, count: Tensor | int) -> None:
     torch._foreach_lerp_(averages, current, share)
 
 
+@app.command("denoiser")
 def train_denoiser(
-    kind: str, run: Path, steps: int, snapshot_every: int, device: str, compile_model: bool, bfloat16: bool
+    kind: Annotated[str, typer.Argument(help="dit, unet or mmdit")],
+    run: Run,
+    steps: int = 1500,
+    snapshot_every: int = 200,
+    device: Device = "cpu",
+    compile_model: bool = False,
+    bfloat16: Bfloat16 = False,
 ) -> None:
-    """Train text encoders and denoiser together, see :mod:`goca.zoo.objectives`."""
+    """Train a denoiser and its text encoders together, see :mod:`goca.zoo.objectives`."""
+    if kind not in arch.DENOISERS:
+        raise typer.BadParameter(f"unknown denoiser {kind!r}; choose one of {', '.join(arch.DENOISERS)}")
     torch.manual_seed(0)
     tokenizers, model = arch.build_tokenizers(kind), arch.build_model(kind).to(device).train()
     denoiser: Any = model[arch.DENOISERS[kind]]
@@ -255,45 +265,6 @@ def _log(path: Path, entry: dict[str, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         stream.write(json.dumps(entry) + "\n")
-
-
-@app.command()
-def dit(
-    run: Run,
-    steps: int = 1500,
-    snapshot_every: int = 200,
-    device: Device = "cpu",
-    compile_model: bool = False,
-    bfloat16: Bfloat16 = False,
-) -> None:
-    """Train the PixArt denoiser and its T5 encoder."""
-    train_denoiser("dit", run, steps, snapshot_every, device, compile_model, bfloat16)
-
-
-@app.command()
-def unet(
-    run: Run,
-    steps: int = 1500,
-    snapshot_every: int = 200,
-    device: Device = "cpu",
-    compile_model: bool = False,
-    bfloat16: Bfloat16 = False,
-) -> None:
-    """Train the UNet denoiser and its CLIP encoder."""
-    train_denoiser("unet", run, steps, snapshot_every, device, compile_model, bfloat16)
-
-
-@app.command()
-def mmdit(
-    run: Run,
-    steps: int = 1500,
-    snapshot_every: int = 200,
-    device: Device = "cpu",
-    compile_model: bool = False,
-    bfloat16: Bfloat16 = False,
-) -> None:
-    """Train the FLUX.1-style denoiser and its CLIP and T5 encoders."""
-    train_denoiser("mmdit", run, steps, snapshot_every, device, compile_model, bfloat16)
 
 
 @app.command()
