@@ -26,12 +26,15 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
             {"default": DEFAULT_MODEL, "models": [asdict(spec) | {"memory_gib": spec.memory_gib} for spec in specs]}
         )
         return
-    table = Table("name", "pipeline", "image", "parameters", "memory", "settings", "description")
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "pipeline", "image", "parameters", "memory", "settings"):
+        table.add_column(column, no_wrap=True)
     for spec in specs:
         settings = "embedded" if spec.vocabulary is not None else "published" if spec.published else "derived"
-        name = f"{spec.name} (default)" if spec.name == DEFAULT_MODEL else spec.name
         size = "" if spec.parameters is None else f"{spec.parameters / 1e9:.2f} B"
         memory = "" if spec.memory_gib is None else f"{spec.memory_gib:.1f} GiB"
         pipeline = spec.pipelines[0].removesuffix("Pipeline")
-        table.add_row(name, pipeline, f"{spec.image_size} px", size, memory, settings, spec.description)
-    Console().print(table)
+        table.add_row(spec.name, pipeline, f"{spec.image_size} px", size, memory, settings)
+    console = Console()
+    console.print(table)
+    console.print(f"default: {DEFAULT_MODEL}; embedded models come with goca and know drawn scenes only", style="dim")
