@@ -1,0 +1,66 @@
+"""What every data set gives: samples with their true labels, the classes' names, and where its files come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+VOID = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image with its truth.
+
+    Attributes:
+        name: the image's name, unique in the data set; the key of caption files, such as ``2009_000133.jpg``.
+        image: RGB picture, upright.
+        labels: (height, width) indices into :attr:`Dataset.classes`, :data:`VOID` where nobody said.
+        caption: the data set's own words for the image; ``None`` where it has none.
+    """
+
+    name: str
+    image: Image.Image
+    labels: UInt8[np.ndarray, "height width"]
+    caption: str | None = None
+
+
+class Dataset(ABC):
+    """A split of a benchmark; made by :func:`goca.datasets.open_dataset`.
+
+    Attributes:
+        key: what users type.
+        classes: synonyms per class, the first is its name. Where there is a background it is class 0 and has none.
+        names: of all samples, in order.
+    """
+
+    key: ClassVar[str]
+    classes: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            ValueError: a file that is missing, damaged, of another size than its image, or holds unknown class ids; the
+                message names the file.
+        """
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is the background."""
+        return not self.classes[0]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class, ``background`` for class 0 where it is that."""
+        return tuple(words[0] if words else "background" for words in self.classes)
