@@ -42,7 +42,7 @@ def read_image(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return _flatten(source, "the image")
     if isinstance(source, (str, Path)):
-        return _from_file(source)
+        return _flatten(load_file(source), str(source))
     raise ImageError(
         f"cannot read an image from a {type(source).__name__}; "
         "pass a path, a PIL image or a uint8 array (height, width, 3)"
@@ -75,7 +75,12 @@ def fitted_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, i
     return max(1, round(width / multiple)) * multiple, max(1, round(height / multiple)) * multiple
 
 
-def _from_file(source: str | Path) -> Image.Image:
+def load_file(source: str | Path) -> Image.Image:
+    """Read an image file as it is: the first frame, in its own colour mode and orientation.
+
+    Raises:
+        ImageError: the file is missing, empty, no image or damaged.
+    """
     name = str(source)
     if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
         raise ImageError(f"{name} is a web address; download the image first and pass the path of the file")
@@ -100,7 +105,7 @@ def _from_file(source: str | Path) -> Image.Image:
         raise ImageError(f"{name} may not be read; change its permissions") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error):
         raise ImageError(f"{name} is damaged or cut short; copy or download the image again") from None
-    return _flatten(image, name)
+    return image
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -131,7 +131,7 @@ def build_prompt(
             raise ValueError(
                 f"The caption does not mention {name!r}; add the word to the caption or leave the class out."
             )
-        tokens = {token for each in ranges for span in found for token in _tokens_in(span, each)}
+        tokens = {token for each in ranges for span in found for token in tokens_in(span, each)}
         if not tokens:
             raise ValueError(
                 f"The class {name!r} lies beyond the text encoder's limit of {max_length} tokens; "
@@ -146,7 +146,7 @@ def build_prompt(
         position
         for each in ranges
         for position, span in each.spans.items()
-        if position < each.limit and not _is_filler(text, span)
+        if position < each.limit and not is_filler(text, span)
     }
     return Prompt(text, concepts, rest, tuple(sorted(claimed | meaningful)))
 
@@ -214,13 +214,13 @@ def _check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:
         )
 
 
-def _tokens_in(span: Span, text: TextRange) -> list[int]:
+def tokens_in(span: Span, text: TextRange) -> list[int]:
     """Positions of a phrase's tokens; none where truncation takes one of them away."""
     tokens = [position for position, (start, end) in text.spans.items() if start < span[1] and span[0] < end]
     return tokens if tokens and tokens[-1] < text.limit else []
 
 
-def _is_filler(text: str, span: Span) -> bool:
+def is_filler(text: str, span: Span) -> bool:
     """Whether a token is punctuation or (part of) an article or "and"."""
     piece = text[slice(*span)].strip()
     if all(letter in PUNCTUATION for letter in piece):

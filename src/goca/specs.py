@@ -184,6 +184,8 @@ _HUNYUAN = ModelSpec(
     head_rule="average",
     cross_layers=tuple(f"blocks.{index}" for index in range(20, 30)),
     description="HunyuanDiT 1.2",
+    parameters=1_499_952_032,
+    all_parameters=3_605_600_391,
     published=True,
 )
 
@@ -278,9 +280,9 @@ _DERIVED = (
     _derived(
         "lumina2", "Lumina2Pipeline", "Alpha-VLLM/Lumina-Image-2.0", "Lumina-Image 2.0", 2_609_769_152, 5_307_930_723
     ),
-    _derived("auraflow", "AuraFlowPipeline", "fal/AuraFlow-v0.3", "AuraFlow 0.3", None),
+    _derived("auraflow", "AuraFlowPipeline", "fal/AuraFlow-v0.3", "AuraFlow 0.3", 6_833_439_744, 8_140_644_583),
     _derived("chroma", "ChromaPipeline", "lodestones/Chroma1-HD", "Chroma1 HD", 8_899_983_424, 13_746_113_763),
-    _derived("cogview4", "CogView4Pipeline", "THUDM/CogView4-6B", "CogView4 6B", 6_369_118_272),
+    _derived("cogview4", "CogView4Pipeline", "THUDM/CogView4-6B", "CogView4 6B", 6_369_118_272, 15_554_413_283),
 )
 DEFAULT_MODEL = "scenes-dit"
 MODELS: dict[str, ModelSpec] = {

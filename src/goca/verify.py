@@ -14,7 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from goca.aggregation.stream import MapAggregator
+from goca.captioning.golden import count_differences
 from goca.evaluation.metrics import ConfusionMatrix
+from goca.guidance.maths import foreground_mask, guidance_rate, guided_noise, token_masks
 from goca.labels import label
 from goca.refine import refine
 from goca.rescale import rescale
@@ -22,6 +24,8 @@ from goca.types import Concept, LayerRecord, OutputProjection, Prompt, ScoreMaps
 
 MAPS_TOLERANCE = 1e-4
 MIOU_TOLERANCE = 1e-9
+GUIDANCE_TOLERANCE = 1e-4
+MASK_TOLERANCE = 0.005  # share of the pixels, where maps tie
 
 Case = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -29,7 +33,8 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Check:
-    """One golden case: its kind and name, the largest difference, what is allowed, and a sentence where it broke."""
+    """One golden case: its kind and name, the largest difference, what is allowed, and a sentence where there is more
+    to say."""
 
     kind: str
     name: str
@@ -39,9 +44,12 @@ class Check:
     message: str = ""
 
 
-def verify(paths: Iterable[str | Path]) -> Iterator[Check]:
+def verify(paths: Iterable[str | Path], tokenizer: Path | None = None) -> Iterator[Check]:
     """Check every golden file among ``paths``, files or folders (walked to the bottom); a broken file is a failed
     check.
+
+    Args:
+        tokenizer: folder of the tokenizer of ``alignment`` cases; by default it lies beside the file.
 
     Raises:
         ValueError: a path does not exist, or there is no golden file at all.
@@ -50,15 +58,18 @@ def verify(paths: Iterable[str | Path]) -> Iterator[Check]:
     if not files:
         raise ValueError("no golden file there; give .safetensors or .json case files, or a folder that holds some")
     for path in files:
-        yield verify_file(path)
+        yield verify_file(path, tokenizer)
 
 
-def verify_file(path: Path) -> Check:
-    """Check one golden file; its kind is read from its content."""
+def verify_file(path: Path, tokenizer: Path | None = None) -> Check:
+    """Check one golden file; its kind is read from its content. See :func:`verify`."""
     kind = "unknown"
     try:
         case, tensors = _read(path)
         kind = case_kind(case, tensors)
+        if kind == "alignment":
+            wrong, message = count_differences(case, tokenizer or path.parent / f"{case['tokenizer']}_tokenizer")
+            return Check(kind, path.stem, float(wrong), 0.0, wrong == 0, message)
         if kind not in CHECKS:
             return _broken(kind, path, f"cases of kind {kind!r} are not supported yet")
         difference, tolerance = CHECKS[kind](case, tensors)
@@ -135,6 +146,35 @@ def check_maps(case: Case, tensors: Tensors) -> tuple[float, float]:
     return float(np.max(differences)), MAPS_TOLERANCE  # unlike max(), NaN stays NaN and fails
 
 
+def check_guidance(case: Case, tensors: Tensors) -> tuple[float, float]:
+    """Largest difference of rate and guided noise, computed from the expected masks.
+
+    Masks that differ in more than :data:`MASK_TOLERANCE` of the pixels fail: then that share, if it is the larger.
+    """
+    halves = []
+    for branch in ("positive.", "negative."):
+        aggregator = golden_aggregator(case)
+        for record in golden_records(case, tensors, branch):
+            aggregator.add(record)
+        halves.append(aggregator.finish())
+    positive, negative = halves
+    order, size, scale = case["refine_order"], (case["size"], case["size"]), case["guidance_scale"]
+    expected, foreground = tensors["expected.token_masks"], tensors["expected.foreground_mask"]
+    tokens = range(max(case["content"]) + 1)
+    masks = torch.zeros_like(expected)
+    masks[: len(tokens)] = token_masks(positive, tokens, case["content"], case["rescale_method"], order, size)
+    found = foreground_mask(negative.token_maps[0], positive.refiner, order, size)
+    wrong = [float((masks != expected).any(dim=0).float().mean()), float((found != foreground[0]).float().mean())]
+    uncond, text = tensors["noise_uncond"], tensors["noise_text"]
+    rate = guidance_rate(uncond[0], text[0], expected, foreground[0], scale)
+    differences = [
+        _difference(rate[None], tensors["expected.rate"]),
+        _difference(guided_noise(uncond, text, rate, scale), tensors["expected.guided_noise"]),
+        *(share for share in wrong if share > MASK_TOLERANCE),
+    ]
+    return float(np.max(differences)), GUIDANCE_TOLERANCE
+
+
 def check_evaluation(case: Case, tensors: Tensors) -> tuple[float, float]:
     """Largest difference of the mIoU over the thresholds; any pixel count that differs counts as at least 1."""
     worst = 0.0
@@ -151,7 +191,11 @@ def check_evaluation(case: Case, tensors: Tensors) -> tuple[float, float]:
     return worst, MIOU_TOLERANCE
 
 
-CHECKS: dict[str, Callable[[Case, Tensors], tuple[float, float]]] = {"maps": check_maps, "evaluation": check_evaluation}
+CHECKS: dict[str, Callable[[Case, Tensors], tuple[float, float]]] = {
+    "maps": check_maps,
+    "evaluation": check_evaluation,
+    "guidance": check_guidance,
+}
 
 
 def _golden_files(paths: Iterable[str | Path]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,10 @@ from goca.cli.common import clean_stdout, print_json
 
 def verify(
     paths: Annotated[list[str], typer.Argument(help="Golden files or folders of them.", metavar="PATH...")],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the tokenizer of alignment cases. Default: beside the file.", metavar="DIR"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Check golden files: one line per case with its kind, name, largest difference, and pass or fail.
@@ -23,7 +28,7 @@ def verify(
     with clean_stdout():
         from goca.verify import verify as run
 
-        cases = run(paths)
+        cases = run(paths, tokenizer)
     for check in cases:
         checks.append(check)
         if not as_json:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from goca.datasets.base import Dataset, Sample
+
 ATLAS = Path(__file__).parent / "sprites" / "atlas.webp"
 SPRITE_SIDE = 128
 
@@ -43,6 +45,7 @@ OBJECTS = {
 }
 CLASS_NAMES: tuple[str, ...] = (*UPPER, *LOWER, *OBJECTS)
 MIN_VISIBLE = 0.6
+MIN_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,40 @@ def make_scene(seed: int, index: int, size: int = 128) -> Scene:
     order = rng.permutation(len(present))
     image = Image.fromarray((canvas * 255).round().astype(np.uint8))
     return Scene(image, labels, tuple(present[i] for i in order))
+
+
+class Scenes(Dataset):
+    """The first ``limit`` scenes of the series ``seed``, each ``size`` x ``size`` pixels, with their captions.
+
+    Every pixel belongs to a class: there is no background, and nothing is void.
+
+    Raises:
+        ValueError: a root or split, which scenes do not have, or a number that is too small.
+    """
+
+    key = "scenes"
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: str | None = None,
+        *,
+        seed: int = 0,
+        limit: int = 200,
+        size: int = 128,
+    ) -> None:
+        if root is not None or split is not None:
+            raise ValueError("scenes are drawn, not read: they have no root folder and no splits; leave both out")
+        for name, value, least in (("seed", seed, 0), ("limit", limit, 1), ("size", size, MIN_SIZE)):
+            if value < least:
+                raise ValueError(f"the {name} of the scenes must be at least {least}, not {value}")
+        self.seed, self.size = seed, size
+        self.classes = tuple((name,) for name in CLASS_NAMES)
+        self.names = tuple(f"{index:05d}.png" for index in range(limit))
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = make_scene(self.seed, int(self.names[index].removesuffix(".png")), self.size)
+        return Sample(self.names[index], scene.image, scene.labels, scene.caption)
 
 
 def _place(

@@ -1,0 +1,50 @@
+"""Captions from a vision-language model on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from goca.captioning.request import REQUEST, Reply, SourceError
+
+LONGEST_ANSWER = 256
+
+
+class LocalModel:
+    """Ask a model through ``transformers.pipeline("image-text-to-text")``.
+
+    The first answer is the likeliest one; further attempts are sampled, the same for the same attempt.
+
+    Args:
+        model: hub id or folder.
+        device: cpu, cuda, mps; the accelerator by default, if there is one.
+    """
+
+    def __init__(self, model: str, device: str | None = None) -> None:
+        import torch
+        from transformers import pipeline
+
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        try:
+            self._pipeline: Any = pipeline(
+                "image-text-to-text", model=model, device=device or str(accelerator or "cpu"), dtype="auto"
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise SourceError(
+                f"{model} cannot be loaded as a vision-language model ({reason}); "
+                "give a hub id or folder that transformers' image-text-to-text pipeline takes"
+            ) from None
+
+    def __call__(self, image: Image.Image, attempt: int) -> Reply:
+        import torch
+
+        content = [{"type": "image", "image": image}, {"type": "text", "text": REQUEST}]
+        torch.manual_seed(attempt)
+        answers = self._pipeline(
+            text=[{"role": "user", "content": content}],
+            return_full_text=False,
+            generate_kwargs={"max_new_tokens": LONGEST_ANSWER, "do_sample": attempt > 0},
+        )
+        return Reply(answers[0]["generated_text"])
