@@ -48,7 +48,7 @@ def refusal(result: Result) -> str:
 def test_help_names_every_command_without_loading_torch(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("segment", "models", "scenes", "evaluate", "verify", "bench"):
+    for command in ("segment", "models", "scenes", "evaluate", "ablate", "verify", "bench"):
         assert command in result.stdout
         assert run(command, "--help").exit_code == 0
     code = "import sys, goca.cli; sys.exit('torch' in sys.modules)"
@@ -159,37 +159,6 @@ def test_unknown_model_lists_the_known_ones(run: Run, photo: Path) -> None:
     assert "sd99" in message and "scenes-dit" in message
 
 
-def test_evaluate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    class Model:
-        class spec:
-            name = "stub"
-
-    class Stub:
-        model = Model
-
-    def evaluate_scenes(segmenter: object, presets: list[str], **options: Any) -> list[dict[str, Any]]:
-        options.pop("progress")(1, 2)
-        seen.update(options)
-        print("noise of a library")
-        return [{"preset": preset, "miou": 0.5} for preset in presets]
-
-    monkeypatch.setattr("goca.evaluation.runner.evaluate_scenes", evaluate_scenes)
-    monkeypatch.setattr("goca.cli.evaluate.load_segmenter", lambda model, **options: Stub())
-    words = ("evaluate", "--dataset", "scenes", "--limit", 2, "--seed", 5, "--presets", "vanilla,paper")
-    answer = json.loads(run(*words, "--no-refine", "--json").stdout)
-    assert answer["results"] == [{"preset": "vanilla", "miou": 0.5}, {"preset": "paper", "miou": 0.5}]
-    assert seen == {"limit": 2, "seed": 5, "refine": False}
-    assert "0.500" in run(*words).stdout
-
-
-def test_evaluate_refuses_unknown_names(run: Run) -> None:
-    assert "unknown data set 'voc'; choose one of scenes" in refusal(run("evaluate", "--dataset", "voc"))
-    assert "unknown preset 'best'; choose one of" in refusal(run("evaluate", "--presets", "paper,best"))
-    assert "name at least one preset" in refusal(run("evaluate", "--presets", ","))
-
-
 def test_verify_fails_on_a_broken_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "case.safetensors").write_bytes(b"not a safetensors file")
     result = run("verify", "case.safetensors")
@@ -202,7 +171,7 @@ def test_verify_passes_only_when_all_pass(run: Run, monkeypatch: pytest.MonkeyPa
     from goca.verify import Check
 
     checks = [Check("maps", "a", 1e-7, 1e-4, True)]
-    monkeypatch.setattr("goca.verify.verify", lambda paths: iter(checks))
+    monkeypatch.setattr("goca.verify.verify", lambda paths, tokenizer: iter(checks))
     result = run("verify", "x")
     assert result.exit_code == 0 and result.stdout == "maps  a  1.00e-07  pass\n"
     checks.append(Check("maps", "b", 1.0, 1e-4, False))

@@ -14,7 +14,7 @@ def matrix():
 
 
 def test_refine_equals_the_reference_and_leaves_an_empty_background_out():
-    refiner = Refiner((3, 4), 1, (MeanMap((3, 4), None, matrix()),))
+    refiner = Refiner((3, 4), 1, (MeanMap((3, 4), None, False, matrix()),))
     for background in (torch.rand(3, 4), torch.zeros(3, 4)):
         scores = ScoreMaps(("a", "b"), torch.rand(2, 3, 4), background)
         found = refine(scores, refiner, 2)

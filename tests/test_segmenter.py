@@ -46,7 +46,7 @@ def literal_maps(segmenter: Segmenter, image: Image.Image, prompt: Prompt) -> to
     objects = [concept.tokens for concept in prompt.classes]
     background = [concept.tokens for concept in prompt.background]
     maps = reference.rescaled(result.token_maps, objects, background, prompt.content, method.rescale)
-    return reference.refined(maps, result.refiner, spec.refine_order)
+    return maps if result.refiner is None else reference.refined(maps, result.refiner, spec.refine_order)
 
 
 @pytest.mark.parametrize("preset", ["paper", "vanilla"])

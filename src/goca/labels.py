@@ -48,6 +48,18 @@ def label(scores: ScoreMaps, size: Grid, rule: str | None, threshold: float = 0.
     make_background = None if rule is None else background_rule(rule)
     if len(scores.maps) == 0 and make_background is None:
         raise ValueError("no class and no background to choose from; give at least one class")
+    best, labels = best_class(scores, size)
+    if make_background is not None:
+        background = make_background(resize_maps(scores.background[None], size)[0], threshold)
+        labels[background > best] = len(scores.maps)
+    return labels
+
+
+def best_class(scores: ScoreMaps, size: Grid) -> tuple[Float[Tensor, "height width"], Int64[Tensor, "height width"]]:
+    """The highest score at every pixel of an image of ``size``, and the index of its class; the first wins a tie.
+
+    Where there is no class the score is minus infinity.
+    """
     size = (size[0], size[1])
     step = max(1, CHUNK_SCORES // (size[0] * size[1]))
     best: Float[Tensor, "height width"] = torch.full(size, -torch.inf, device=scores.background.device)
@@ -57,7 +69,4 @@ def label(scores: ScoreMaps, size: Grid, rule: str | None, threshold: float = 0.
         better = values > best
         labels = torch.where(better, indices + first, labels)
         best = torch.where(better, values, best)
-    if make_background is not None:
-        background = make_background(resize_maps(scores.background[None], size)[0], threshold)
-        labels[background > best] = len(scores.maps)
-    return labels
+    return best, labels

@@ -24,7 +24,8 @@ class Method:
         background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`. There is a
             background where the prompt names phrases for it or ``threshold`` is set.
         threshold: the parameter of that rule; ``None`` is 0 where the prompt names background phrases.
-        layer_set: ``"all"`` layers of the model's spec, or the hand-picked ones of its ``"manual"`` baseline.
+        layer_set: whose cross-attention is aggregated: ``"all"`` layers of the model's spec, the hand-picked ones of
+            its ``"manual"`` baseline, ``"every"`` layer of the denoiser, or the ``"reference"`` layer alone.
         timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).
         flip: average with the horizontally flipped image.
         sharpen: how many rounds of pixel-adaptive refinement draw the maps to the image's edges, see

@@ -23,10 +23,14 @@ from goca.types import Grid, ScoreMaps
 
 @dataclass(frozen=True)
 class MeanMap:
-    """Sum over layers of one grid of head-mean self-attention, only the rows that the output needs."""
+    """Sum over layers of one grid of head-mean self-attention, only the rows that the output needs.
+
+    ``paired``: a key stands for two neighbours in a row of ``grid``.
+    """
 
     grid: Grid
     picked: Int64[Tensor, " pixels"] | None  # row of ``matrix`` for each output pixel; None: one each
+    paired: bool
     matrix: Float[Tensor, "rows grid_pixels"]
 
     def apply(self, maps: Float[Tensor, "maps grid_pixels"]) -> Float[Tensor, "maps rows"]:
@@ -36,10 +40,11 @@ class MeanMap:
 
 @dataclass(frozen=True)
 class FusedMap:
-    """One layer's self-attention, never formed: only the queries that the output needs."""
+    """One layer's self-attention, never formed: only the queries that the output needs. As :class:`MeanMap`."""
 
     grid: Grid
     picked: Int64[Tensor, " pixels"] | None
+    paired: bool
     attention: Attention
 
     def apply(self, maps: Float[Tensor, "maps grid_pixels"]) -> Float[Tensor, "maps rows"]:
@@ -74,7 +79,8 @@ class Refiner:
         flat = maps.flatten(1)
         total = torch.zeros_like(flat)
         for part in self.maps:
-            rows = part.apply(unresize_keys(flat, part.grid, self.size))
+            values = unresize_keys(flat, part.grid, self.size)
+            rows = part.apply(values.unflatten(1, (-1, 2)).mean(dim=2) if part.paired else values)
             total += rows if part.picked is None else rows[:, part.picked]
         return (total / self.count).view_as(maps)
 

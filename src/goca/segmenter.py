@@ -166,7 +166,7 @@ class Segmenter:
                 latents = self.encode(pictures)
                 (scores,), errors = self.score(latents, [prompt] * len(pictures), [self.method], seed)
                 for picture, maps, error in zip(pictures, scores, errors, strict=True):
-                    results.append(self._segmentation(picture, maps, error, bool(prompt.background)))
+                    results.append(self.segmentation(picture, maps, error, bool(prompt.background)))
         return results if several else results[0]
 
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
@@ -254,11 +254,25 @@ class Segmenter:
     def aggregator(self, method: Method, grid: Grid) -> MapAggregator:
         """What turns the records of one image into maps, by ``method`` and the model's own settings."""
         spec, backbone = self.model.spec, self.model.backbone
+        by_self_attention = method.layers not in (None, "vanilla") or (method.refine_order or 0) > 0
+        if by_self_attention and not backbone.self_maps:
+            raise ValueError(
+                f"{spec.name} has no self-attention maps, by which layers are weighed and maps refined; "
+                "take layer rule 'vanilla' and refinement order 0, or leave both to the model"
+            )
         if method.layer_set == "manual" and not spec.manual_layers:
             raise ValueError(
                 f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"
             )
-        cross = spec.manual_layers if method.layer_set == "manual" else spec.cross_layers or backbone.layers
+        layer_sets = {
+            "all": spec.cross_layers or backbone.layers,
+            "manual": spec.manual_layers,
+            "every": backbone.layers,
+            "reference": (spec.reference_layer,),
+        }
+        if method.layer_set not in layer_sets:
+            raise ValueError(f"unknown layer set {method.layer_set!r}; choose one of {', '.join(layer_sets)}")
+        cross = layer_sets[method.layer_set]
         if self.fast:
             last = max(backbone.layers.index(layer) for layer in (spec.reference_layer, *spec.refine_layers))
             cross = tuple(layer for layer in cross if layer in backbone.layers[: last + 1]) or cross
@@ -305,7 +319,15 @@ class Segmenter:
         predicted = backbone.record(noisy, timestep, conditioning, hand_out, needed, stop_early=self.fast)
         return None if predicted is None else backbone.noise_level(timestep, latents).clean(noisy, predicted)
 
-    def _segmentation(self, image: Image, maps: ScoreMaps, error: float, has_background: bool) -> Segmentation:
+    def segmentation(
+        self, image: Image, maps: ScoreMaps, error: float = 0.0, has_background: bool = False
+    ) -> Segmentation:
+        """Labels, scores and notes of an image from its refined maps.
+
+        Args:
+            error: of the predicted clean latent, see :meth:`score`.
+            has_background: whether the prompt names background phrases.
+        """
         method, spec = self.method, self.model.spec
         maps = sharpen(maps, image, method.sharpen)
         size = (image.height, image.width)

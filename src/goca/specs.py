@@ -156,6 +156,21 @@ _SCENES_UNET = ModelSpec(
     vocabulary=SCENES_VOCABULARY,
     familiar_error=0.046,
 )
+_SCENES_MMDIT = ModelSpec(
+    name="scenes-mmdit",
+    pipelines=("FluxPipeline",),
+    source=str(PACKAGED / "scenes-mmdit"),
+    image_size=128,
+    timestep=150,
+    reference_layer="single_transformer_blocks.1",
+    refine_layers=tuple(f"single_transformer_blocks.{index}" for index in (1, 2, 3)),
+    refine_order=1,
+    preset="sharp",
+    head_rule="average",
+    output_grid=16,
+    description="embedded FLUX-style transformer, drawn scenes only",
+    vocabulary=SCENES_VOCABULARY,
+)
 _SDXL = ModelSpec(
     name="sdxl",
     pipelines=("StableDiffusionXLPipeline",),
@@ -198,6 +213,7 @@ def _derived(
     parameters: int | None,
     all_parameters: int | None = None,
     image_size: int = 1024,
+    layer_rule: str = "dot-product similarity",
 ) -> ModelSpec:
     """A model without published settings; they follow from its architecture when it is loaded."""
     return ModelSpec(
@@ -205,13 +221,14 @@ def _derived(
         (pipeline,),
         source,
         image_size,
+        layer_rule=layer_rule,
         description=description,
         parameters=parameters,
         all_parameters=all_parameters,
     )
 
 
-_SD3, _FLUX2 = "StableDiffusion3Pipeline", "Flux2KleinPipeline"
+_SD3, _FLUX2, _SANA = "StableDiffusion3Pipeline", "Flux2KleinPipeline", "SanaPipeline"
 _DERIVED = (
     _derived(
         "sdxl-turbo",
@@ -283,6 +300,25 @@ _DERIVED = (
     _derived("auraflow", "AuraFlowPipeline", "fal/AuraFlow-v0.3", "AuraFlow 0.3", 6_833_439_744, 8_140_644_583),
     _derived("chroma", "ChromaPipeline", "lodestones/Chroma1-HD", "Chroma1 HD", 8_899_983_424, 13_746_113_763),
     _derived("cogview4", "CogView4Pipeline", "THUDM/CogView4-6B", "CogView4 6B", 6_369_118_272, 15_554_413_283),
+    _derived("kolors", "KolorsPipeline", "Kwai-Kolors/Kolors-diffusers", "Kolors", 2_579_458_820, 8_906_696_683),
+    _derived(
+        "sana",
+        _SANA,
+        "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
+        "Sana 1.6B; no self-attention maps, so equal layer weights and no refinement",
+        1_604_462_752,
+        4_531_054_915,
+        layer_rule="vanilla",
+    ),
+    _derived(
+        "sana-1.5",
+        _SANA,
+        "Efficient-Large-Model/SANA1.5_4.8B_1024px_diffusers",
+        "Sana 1.5 4.8B; no self-attention maps, so equal layer weights and no refinement",
+        4_721_825_952,
+        7_648_418_115,
+        layer_rule="vanilla",
+    ),
 )
 DEFAULT_MODEL = "scenes-dit"
 MODELS: dict[str, ModelSpec] = {
@@ -290,6 +326,7 @@ MODELS: dict[str, ModelSpec] = {
     for spec in (
         _SCENES_DIT,
         _SCENES_UNET,
+        _SCENES_MMDIT,
         _SD15,
         replace(
             _SD15,

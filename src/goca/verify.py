@@ -16,7 +16,7 @@ from torch import Tensor
 from goca.aggregation.stream import MapAggregator
 from goca.captioning.golden import count_differences
 from goca.evaluation.metrics import ConfusionMatrix
-from goca.guidance.maths import foreground_mask, guidance_rate, guided_noise, token_masks
+from goca.guidance.maths import guidance_rate, guided_noise, region_masks
 from goca.labels import label
 from goca.refine import refine
 from goca.rescale import rescale
@@ -162,8 +162,9 @@ def check_guidance(case: Case, tensors: Tensors) -> tuple[float, float]:
     expected, foreground = tensors["expected.token_masks"], tensors["expected.foreground_mask"]
     tokens = range(max(case["content"]) + 1)
     masks = torch.zeros_like(expected)
-    masks[: len(tokens)] = token_masks(positive, tokens, case["content"], case["rescale_method"], order, size)
-    found = foreground_mask(negative.token_maps[0], positive.refiner, order, size)
+    masks[: len(tokens)], found = region_masks(
+        positive, negative.token_maps[0], tokens, case["content"], case["rescale_method"], order, size
+    )
     wrong = [float((masks != expected).any(dim=0).float().mean()), float((found != foreground[0]).float().mean())]
     uncond, text = tensors["noise_uncond"], tensors["noise_text"]
     rate = guidance_rate(uncond[0], text[0], expected, foreground[0], scale)

@@ -18,8 +18,8 @@ from goca.refine import FusedMap, MeanMap
 PAPER = ("dot-product w/o clamp", "dot-product similarity")
 
 
-def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1):
-    aggregator = MapAggregator(*rules, size, [r.name for r in records], f"layer{at}", refine_layers, order)
+def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1, stride=1):
+    aggregator = MapAggregator(*rules, size, [r.name for r in records], f"layer{at}", refine_layers, order, stride)
     for record in records:
         aggregator.add(record)
     return aggregator.finish()
@@ -98,6 +98,23 @@ def test_fused_refinement_where_it_is_cheaper_and_mean_map_where_rows_are_there_
         found = stream(records, (8, 8), refine_layers=layers, order=order)
         assert {type(part) for part in found.refiner.maps} == kinds
         assert_same_refinement(found, literal(records, (8, 8), refine_layers=layers), (8, 8), order, 1e-3)
+
+
+def equal_neighbours(record):
+    """The record with every second image key equal to the one before it."""
+    key = record.self_key.clone()
+    key[:, 1::2] = key[:, ::2]
+    return replace(record, self_key=key)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize(("joint", "masked"), [(False, 0), (True, 0), (True, 2)])
+def test_the_fast_refinement_is_exact_where_neighbouring_keys_are_equal(monkeypatch, joint, masked, order):
+    monkeypatch.setattr(stream_module, "PAIRED_PIXELS", 48)
+    records = [equal_neighbours(each) for each in random_records([(6, 8), (5, 4), (3, 8)], joint=joint, masked=masked)]
+    found = stream(records, (6, 8), refine_layers=("layer0", "layer1"), order=order, stride=2)
+    assert_same_refinement(found, literal(records, (6, 8), refine_layers=("layer0", "layer1")), (6, 8), order)
+    assert {(part.grid, part.paired) for part in found.refiner.maps} == {((6, 8), True), ((5, 4), False)}
 
 
 def test_a_mean_map_beyond_the_memory_budget_is_never_formed(monkeypatch):

@@ -1,5 +1,6 @@
-"""Stable Diffusion XL alone."""
+"""Stable Diffusion XL and Kolors, which has its UNet."""
 
+import pytest
 import tiny
 import torch
 from backbones.stock import watch
@@ -10,8 +11,9 @@ from goca.models import wrap
 TEXTS = ["cat, grass", "a dog"]
 
 
-def test_denoiser_is_told_what_the_pipeline_tells_it() -> None:
-    backbone = wrap("tiny", tiny.sdxl.build()).backbone
+@pytest.mark.parametrize("family", ["sdxl", "kolors"])
+def test_denoiser_is_told_what_the_pipeline_tells_it(family: str) -> None:
+    backbone = wrap("tiny", tiny.FAMILIES[family].build()).backbone
     size = {"height": 32, "width": 48}
     latents = noisy(backbone, [0, 1], **size)
     options = {"num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "latent", **size}

@@ -15,8 +15,10 @@ from tiny import (
     flux2,
     flux2_klein,
     hunyuandit,
+    kolors,
     lumina2,
     qwenimage,
+    sana,
     sd3,
     sdxl,
     unet,
@@ -38,4 +40,6 @@ FAMILIES: dict[str, ModuleType] = {
     "auraflow": auraflow,
     "chroma": chroma,
     "cogview4": cogview4,
+    "sana": sana,
+    "kolors": kolors,
 }

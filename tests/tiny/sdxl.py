@@ -1,5 +1,7 @@
 """Stable Diffusion XL, tiny."""
 
+from typing import Any
+
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModelWithProjection
@@ -11,9 +13,25 @@ PIXELS_PER_TOKEN = 4
 
 
 def build(seed: int = 0) -> StableDiffusionXLPipeline:
-    """Three resolutions, attention on the lower two, of several blocks each; images of 32 pixels, latents of 16."""
+    """Images of 32 pixels, latents of 16."""
     torch.manual_seed(seed)
     tokenizer = parts.clip_tokenizer()
+    unet = denoiser()
+    pipeline = StableDiffusionXLPipeline(
+        vae=parts.vae(),
+        text_encoder=parts.clip_encoder(tokenizer, layers=2),
+        text_encoder_2=parts.clip_encoder(tokenizer, CLIPTextModelWithProjection, layers=2),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        add_watermarker=False,
+    )
+    return parts.ready(pipeline)
+
+
+def denoiser(**options: Any) -> UNet2DConditionModel:
+    """Three resolutions, attention on the lower two, of several blocks each."""
     unet = UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(8, 16, 16),
@@ -28,16 +46,7 @@ def build(seed: int = 0) -> StableDiffusionXLPipeline:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + parts.WIDTH,
         norm_num_groups=4,
+        **options,
     )
     parts.sharpen(unet)
-    pipeline = StableDiffusionXLPipeline(
-        vae=parts.vae(),
-        text_encoder=parts.clip_encoder(tokenizer, layers=2),
-        text_encoder_2=parts.clip_encoder(tokenizer, CLIPTextModelWithProjection, layers=2),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
-        add_watermarker=False,
-    )
-    return parts.ready(pipeline)
+    return unet

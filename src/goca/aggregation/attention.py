@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,6 +25,17 @@ class Attention:
     keys: slice
     scale: float
     mask: Float[Tensor, " all_keys"] | None = None
+
+    def paired(self) -> Attention:
+        """The same with every two neighbouring keys of a row (of even length) replaced by their mean, which counts
+        twice."""
+        first = self.keys.start or 0
+        means = self.key[:, first:].float().unflatten(1, (-1, 2)).mean(dim=2)
+        if first == 0:
+            return replace(self, key=means, mask=None)
+        others = means.new_zeros(first) if self.mask is None else self.mask[:first]
+        mask = torch.cat([others, means.new_full((means.shape[1],), log(2))])
+        return replace(self, key=torch.cat([self.key[:, :first].float(), means], dim=1), mask=mask)
 
     def blocks(self, rows: int, heads: int = 1) -> Iterator[tuple[int, int]]:
         """Consecutive (first, last) that cut ``rows`` queries so that ``heads`` heads' scores fit the memory budget."""

@@ -23,6 +23,7 @@ from goca.types import Grid, LayerRecord
 
 FUSED_COST = 0.85  # measured: one row through the fused kernel, over forming that row of the head-mean map
 MEAN_MAP_ENTRIES = 2**26  # 256 MiB; a larger mean map is never formed
+PAIRED_PIXELS = 1024  # coarser grids lose half a point of mIoU and more, see docs/log.md
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class MapAggregator:
         reference: name of the layer whose record carries the reference features; not needed by layer rule "vanilla".
         refine_layers: names of the layers whose self-attention refines; ignored at order 0.
         refine_order: how often the refinement will be applied; decides how it is computed.
-        stride: weigh the layers by every ``stride``-th row and column of the reference grid only; 1 is exact.
+        stride: weigh the layers by every ``stride``-th row and column of the reference grid only, and refine over means
+            of neighbouring keys on grids of :data:`PAIRED_PIXELS` or more; 1 is exact.
 
     Raises:
         ValueError: unknown rule, no layer, or a rule without its reference layer.
@@ -170,24 +172,38 @@ class MapAggregator:
             self._sums[grid] = maps * weight
 
     def _consume(self, name: str, grid: Grid, attention: Attention) -> None:
-        """The one pass over a layer's self-attention rows, for its weight and for the refinement."""
-        compared = self.layer_rule is not None and name in self.cross_layers
-        plan = self._plan(grid, compared, name in self.refine_layers, attention.query.device)
+        """Use a layer's self-attention for its weight and for the refinement, in one pass where that is exact."""
+        compared, refines = self.layer_rule is not None and name in self.cross_layers, name in self.refine_layers
+        if refines and self._pairs(grid):
+            if compared:
+                self._pass(name, grid, attention, compared=True, refines=False)
+            self._pass(name, grid, attention.paired(), compared=False, refines=True)
+        else:
+            self._pass(name, grid, attention, compared, refines)
+
+    def _pairs(self, grid: Grid) -> bool:
+        """Whether the refinement reads neighbouring keys of layers on ``grid`` as one."""
+        return self.stride > 1 and grid[1] % 2 == 0 and grid[0] * grid[1] >= PAIRED_PIXELS
+
+    def _pass(self, name: str, grid: Grid, attention: Attention, compared: bool, refines: bool) -> None:
+        """One pass over a layer's self-attention rows."""
+        plan = self._plan(grid, compared, refines, attention.query.device)
         attention = replace(attention, key=attention.key.float())
         if plan.output_rows is not None and plan.accumulated is None:
             rows = plan.output_rows.to(attention.query.device)
             kept = attention.query if len(rows) == grid[0] * grid[1] else attention.query[:, rows]
-            self._fused.append(FusedMap(grid, self._picked(grid, rows.device), replace(attention, query=kept)))
+            picked = self._picked(grid, rows.device)
+            self._fused.append(FusedMap(grid, picked, self._pairs(grid), replace(attention, query=kept)))
         sums: Tensor | None = None
         for first, last in attention.blocks(plan.count):
             block = attention.mean_rows(slice(first, last) if plan.rows is None else plan.rows[first:last])
             if plan.comparison is not None and plan.compared is not None:
-                at, picked = plan.compared.pick(block, first)
-                partial = plan.comparison.partial(picked, at)
+                at, chosen = plan.compared.pick(block, first)
+                partial = plan.comparison.partial(chosen, at)
                 sums = partial if sums is None else sums + partial
             if plan.accumulated is not None:
-                at, picked = plan.accumulated.pick(block, first)
-                self._means[grid][at : at + len(picked)] += picked
+                at, chosen = plan.accumulated.pick(block, first)
+                self._means[grid][at : at + len(chosen)] += chosen
         if sums is not None and self.layer_rule is not None:
             self._weigh(name, self.layer_rule.weight(sums).clamp_min(0))
 
@@ -208,11 +224,12 @@ class MapAggregator:
             output_rows = nearest_sources(grid, self.size)[0]
             union = torch.unique(torch.cat([rows, output_rows]))
             cheaper = len(union) - len(rows) <= self.refine_order * FUSED_COST * len(output_rows)
-            accumulate = cheaper and len(output_rows) * grid[0] * grid[1] <= MEAN_MAP_ENTRIES
+            keys = grid[0] * grid[1] // (2 if self._pairs(grid) else 1)
+            accumulate = cheaper and len(output_rows) * keys <= MEAN_MAP_ENTRIES
             if accumulate:
                 rows = union
                 if grid not in self._means:
-                    self._means[grid] = torch.zeros(len(output_rows), grid[0] * grid[1], device=device)
+                    self._means[grid] = torch.zeros(len(output_rows), keys, device=device)
         plan = _Plan(
             rows=None if len(rows) == grid[0] * grid[1] else rows.to(device),
             count=len(rows),
@@ -240,5 +257,7 @@ class MapAggregator:
     def _refiner(self, device: torch.device) -> Refiner | None:
         if not self.refine_layers:
             return None
-        means = [MeanMap(grid, self._picked(grid, device), matrix) for grid, matrix in self._means.items()]
+        means = [
+            MeanMap(grid, self._picked(grid, device), self._pairs(grid), matrix) for grid, matrix in self._means.items()
+        ]
         return Refiner(self.size, len(self.refine_layers), (*means, *self._fused))

@@ -8,9 +8,11 @@ from goca.backbones.dit import DiTBackbone
 from goca.backbones.flux import FluxBackbone
 from goca.backbones.flux2 import Flux2Backbone
 from goca.backbones.hunyuandit import HunyuanDiTBackbone
+from goca.backbones.kolors import KolorsBackbone
 from goca.backbones.lumina2 import Lumina2Backbone
 from goca.backbones.qwenimage import QwenImageBackbone
 from goca.backbones.recorder import AttentionCall, Recorder
+from goca.backbones.sana import SanaBackbone
 from goca.backbones.sd3 import SD3Backbone
 from goca.backbones.sdxl import SDXLBackbone
 from goca.backbones.unet import UNetBackbone
@@ -30,6 +32,8 @@ BACKBONES: dict[str, type[Backbone]] = {
     "auraflow": AuraFlowBackbone,
     "chroma": ChromaBackbone,
     "cogview4": CogView4Backbone,
+    "sana": SanaBackbone,
+    "kolors": KolorsBackbone,
 }
 
 __all__ = ["BACKBONES", "AttentionCall", "Backbone", "Conditioning", "Recorder"]

@@ -69,11 +69,13 @@ class Backbone(ABC):
         pipelines: names of the diffusers pipeline classes that the family is saved as.
         denoiser_name: the pipeline's attribute that holds the denoiser.
         unused_parts: what ``from_pretrained`` of these pipelines is told so that it leaves out what is not needed.
+        self_maps: whether its self-attention gives maps, by which layers are weighed and class maps refined.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     denoiser_name: ClassVar[str] = "transformer"
     unused_parts: ClassVar[Mapping[str, Any]] = {}
+    self_maps: ClassVar[bool] = True
 
     def __init__(self, pipeline: Any, reference_layer: str) -> None:
         self.pipeline = pipeline
@@ -250,8 +252,6 @@ class Backbone(ABC):
         """Denoise once and hand the attention of each layer to ``on_record(image_index, record)`` as soon as it has
         run.
 
-        Nothing is kept here: a record lives as long as its receiver keeps it. Layers come in forward order.
-
         Args:
             layers: layers to record, all by default; must contain those the receiver waits for.
             stop_early: leave the denoiser as soon as the last of them has been recorded.
@@ -262,6 +262,34 @@ class Backbone(ABC):
         Raises:
             ValueError: an unknown layer. RuntimeError: a layer whose attention was not seen.
         """
+        last = next((layer for layer in reversed(self.layers) if layers is None or layer in layers), None)
+
+        def hand_on(image: int, record: LayerRecord) -> None:
+            on_record(image, record)
+            if stop_early and record.name == last and image == len(latents) - 1:
+                raise _SeenEnough
+
+        height, width = latents.shape[-2:]
+        with self.recording((height, width), hand_on, layers):
+            try:
+                return self.denoise(latents, timestep, conditioning)
+            except _SeenEnough:
+                return None
+
+    @contextmanager
+    def recording(self, size: Grid, on_record: OnRecord, layers: Collection[str] | None = None) -> Iterator[None]:
+        """Hand the attention of each layer to ``on_record(image_index, record)`` while someone else calls the denoiser
+        inside the context, once per image.
+
+        Nothing is kept here: a record lives as long as its receiver keeps it. Layers come in forward order.
+
+        Args:
+            size: rows and columns of the latents.
+            layers: layers to record, all by default; must contain those the receiver waits for.
+
+        Raises:
+            ValueError: an unknown layer. RuntimeError: on leaving, a layer whose attention was not seen.
+        """
         wanted = self.layers if layers is None else tuple(layer for layer in self.layers if layer in set(layers))
         unknown = set(layers or ()) - set(self.layers)
         if unknown:
@@ -271,7 +299,6 @@ class Backbone(ABC):
         expected = {layer: set(named) for layer, named in parts.items()}
         if self.reference_layer in expected:
             expected[self.reference_layer].add(REFERENCE)
-        height, width = latents.shape[-2:]
         collected: dict[str, dict[str, Any]] = {}
         recorded = dict.fromkeys(wanted, 0)
 
@@ -281,15 +308,13 @@ class Backbone(ABC):
             if found.keys() != expected[layer]:
                 return
             calls = collected.pop(layer)
-            grid = self.grid(layer, height, width)
+            grid = self.grid(layer, *size)
             output = calls.pop(REFERENCE, None)
             first = recorded[layer]
             for row in range(len(next(iter(calls.values())).query)):
                 reference = None if output is None else self.reference_features(output, grid, calls, row)
-                on_record(first + row, replace(self.read(layer, grid, calls, row), reference=reference))
                 recorded[layer] += 1
-            if stop_early and recorded[wanted[-1]] == len(latents):
-                raise _SeenEnough
+                on_record(first + row, replace(self.read(layer, grid, calls, row), reference=reference))
 
         def on_call(call: AttentionCall) -> None:
             layer, _, part = call.name.partition("#")
@@ -300,10 +325,7 @@ class Backbone(ABC):
             if self.reference_layer in expected:
                 note = partial(arrive, self.reference_layer, REFERENCE)
                 stack.enter_context(self.watch_reference(note))
-            try:
-                return self.denoise(latents, timestep, conditioning)
-            except _SeenEnough:
-                return None
+            yield
 
 
 class CrossAttentionBackbone(Backbone):
@@ -312,13 +334,13 @@ class CrossAttentionBackbone(Backbone):
 
     def attention_modules(self, layer: str) -> dict[str, nn.Module]:
         block = self.denoiser.get_submodule(layer)
-        return {"self": block.attn1, "cross": block.attn2}
+        return {"self": block.attn1, "cross": block.attn2} if self.self_maps else {"cross": block.attn2}
 
     def reference_module(self) -> nn.Module:
         return self.denoiser.get_submodule(self.reference_layer).attn2.to_q
 
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
-        cross, own = calls["cross"], calls["self"]
+        cross, own = calls["cross"], calls.get("self")
         return LayerRecord(
             name=layer,
             grid=grid,
@@ -326,11 +348,11 @@ class CrossAttentionBackbone(Backbone):
             cross_key=cross.key[image],
             cross_value=cross.value[image],
             projection=output_projection(self.attention_modules(layer)["cross"]),
-            self_query=own.query[image],
-            self_key=own.key[image],
+            self_query=own.query[image] if own else None,
+            self_key=own.key[image] if own else None,
             cross_mask=None if cross.mask is None else additive_mask(cross.mask, image),
             cross_scale=cross.scale,
-            self_scale=own.scale,
+            self_scale=own.scale if own else None,
         )
 
 

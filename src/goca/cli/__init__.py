@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from goca.cli import bench, evaluate, models, scenes, segment, verify
+from goca.cli import ablate, bench, caption, evaluate, generate, models, scenes, segment, verify
 from goca.cli.common import OneSentenceErrors
 
 app = typer.Typer(
@@ -16,11 +16,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(segment.segment)
+app.command()(generate.generate)
 app.command()(models.models)
 app.command()(scenes.scenes)
 app.command()(evaluate.evaluate)
+app.command()(ablate.ablate)
 app.command()(verify.verify)
 app.command()(bench.bench)
+app.command()(caption.caption)
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
-"""Mean intersection over union from an integer confusion matrix."""
+"""Mean intersection over union, of whole classes and of their boundaries, from integer counts."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Bool, Float64, Int64, Integer
 
 PROTOCOLS = ("paper", "standard")
+BOUNDARY_WIDTH = 0.02  # share of the image's diagonal
 
 
 class ConfusionMatrix:
@@ -43,8 +46,7 @@ class ConfusionMatrix:
 
     def iou(self) -> Float64[np.ndarray, " classes"]:
         """Intersection / union per class; NaN for a class that neither occurs nor is predicted."""
-        intersection, union = self.intersection_union().T
-        return np.divide(intersection, union, out=np.full(self.classes, np.nan), where=union > 0)
+        return class_iou(self.intersection_union())
 
     def miou(self, protocol: str = "paper") -> float:
         """Mean over the classes; see :func:`mean_iou`."""
@@ -82,6 +84,17 @@ def intersection_union(counts: Int64[np.ndarray, "classes classes"]) -> Int64[np
     return np.stack([intersection, counts.sum(axis=0) + counts.sum(axis=1) - intersection], axis=1)
 
 
+def class_iou(intersections_unions: Int64[np.ndarray, "classes 2"]) -> Float64[np.ndarray, " classes"]:
+    """Intersection / union in [0, 1]; NaN for a class that neither occurs nor is predicted."""
+    intersection, union = intersections_unions.T
+    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+
+
+def pixel_accuracy(counts: Int64[np.ndarray, "classes classes"]) -> float:
+    """Share in [0, 1] of the pixels whose class is right; 0 where there are none."""
+    return float(counts.trace() / max(1, counts.sum()))
+
+
 def mean_iou(intersections_unions: Int64[np.ndarray, "classes 2"], protocol: str = "paper") -> float:
     """mIoU in [0, 1].
 
@@ -98,3 +111,57 @@ def mean_iou(intersections_unions: Int64[np.ndarray, "classes 2"], protocol: str
         return float(np.mean(intersection / (union + 1e-8)))
     occurs = union > 0
     return float(np.mean(intersection[occurs] / union[occurs])) if occurs.any() else 0.0
+
+
+def boundary_band(labels: Integer[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """The pixels that boundary IoU looks at: those less than d pixels away from another label or from the image's
+    border (Cheng et al., "Boundary IoU", CVPR 2021), d being 0.02 of the diagonal and at least 1.
+
+    A pixel is outside the band where a window of (2 d + 1) x (2 d + 1) pixels around it lies in the image and holds one
+    label alone. That is the union over the classes of mask minus eroded mask.
+    """
+    height, width = labels.shape
+    reach = max(1, round(BOUNDARY_WIDTH * math.hypot(height, width)))
+    band = np.ones((height, width), dtype=bool)
+    if min(height, width) > 2 * reach:
+        down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+        changes = _any(_any(down, 2 * reach, 0), 2 * reach + 1, 1) | _any(_any(across, 2 * reach, 1), 2 * reach + 1, 0)
+        band[reach:-reach, reach:-reach] = changes
+    return band
+
+
+def _any(
+    values: Bool[np.ndarray, "rows columns"], length: int, axis: int
+) -> Bool[np.ndarray, "less_rows less_columns"]:
+    """Whether any of ``length`` neighbours along an axis is true, by doubling."""
+    values, span = np.moveaxis(values, axis, 0), 1
+    while span < length:
+        step = min(span, length - span)
+        values = values[:-step] | values[step:]
+        span += step
+    return np.moveaxis(values, 0, axis)
+
+
+def count_boundary(
+    predicted: Integer[np.ndarray, "height width"],
+    truth: Integer[np.ndarray, "height width"],
+    truth_band: Bool[np.ndarray, "height width"],
+    classes: int,
+    ignore: int | None = None,
+) -> Int64[np.ndarray, "classes 3"]:
+    """Per class: pixels in both bands where both say it, pixels of the predicted band, pixels of the true band.
+
+    Args:
+        truth_band: :func:`boundary_band` of ``truth``.
+        ignore: true label whose pixels do not count; it is a neighbour like any other.
+    """
+    counted = np.ones_like(truth_band) if ignore is None else truth != ignore
+    own, true = boundary_band(predicted) & counted, truth_band & counted
+    parts = (truth[own & true & (predicted == truth)], predicted[own], truth[true])
+    return np.stack([np.bincount(part, minlength=classes) for part in parts], axis=1).astype(np.int64)
+
+
+def boundary_intersection_union(counts: Int64[np.ndarray, "classes 3"]) -> Int64[np.ndarray, "classes 2"]:
+    """Intersection and union of every class's boundary from :func:`count_boundary`, added over the images."""
+    common, predicted, true = counts.T
+    return np.stack([common, predicted + true - common], axis=1)

@@ -1,19 +1,71 @@
-"""Evaluate presets side by side over the same recordings."""
+"""Evaluate methods side by side over the same recordings: read, align, record, decide, count, write down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
-from goca.datasets.scenes import CLASS_NAMES, make_scene
-from goca.evaluation.metrics import ConfusionMatrix
-from goca.labels import label
-from goca.method import Method
-from goca.segmenter import BATCH, Segmenter, resolve_method
-from goca.sharpen import sharpen
+from goca.captioning.align import Aligned, align
+from goca.datasets import open_dataset
+from goca.datasets.base import Dataset, Sample
+from goca.evaluation.baselines import Contender, check_layers, find_contenders
+from goca.evaluation.counting import Decision, count, decide, only_background
+from goca.evaluation.protocols import find_protocol, settle
+from goca.evaluation.records import RecordFile
+from goca.evaluation.summary import summarise
+from goca.evaluation.task import Record, Task, forward_batch
+from goca.models import memory_errors
+from goca.segmenter import BATCH, Segmenter
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    index: int
+    sample: Sample
+    truth: UInt8[np.ndarray, "height width"]
+    aligned: Aligned | None  # None: nothing to look for
+
+
+def evaluate(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    task: Task,
+    *,
+    limit: int | None = None,
+    batch: int = BATCH,
+    records: RecordFile | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Record]:
+    """Records of the first ``limit`` images, in order.
+
+    An image's record depends neither on the others nor, on a CPU, on ``batch``. (On an accelerator ``batch`` images
+    share a forward, always the same ones, because its last bits depend on the company.)
+
+    Args:
+        batch: images that are read, computed and written down together.
+        records: file to continue; batches that it holds without a failure are not computed again.
+        progress: called with (images done, images in all).
+
+    Raises:
+        ValueError: ``limit`` or ``batch`` below 1.
+    """
+    count = count_images(dataset, limit)
+    done = {} if records is None else {entry["index"]: Record.from_json(entry, task) for entry in records.entries}
+    with memory_errors(segmenter.model.spec.name):
+        for group in pending_groups(count, batch, done):
+            if progress is not None:
+                progress(group.start, count)
+            found = evaluate_indices(segmenter, dataset, group, task)
+            done |= {record.index: record for record in found}
+            if records is not None:
+                records.append([record.to_json() for record in found])
+    if progress is not None:
+        progress(count, count)
+    return [done[index] for index in range(count)]
 
 
 def evaluate_scenes(
@@ -25,60 +77,147 @@ def evaluate_scenes(
     refine: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Mean intersection over union of each preset on scenes 0 ... ``limit - 1`` of ``seed``.
+    """:func:`goca.evaluation.summary.method_result` of each preset on scenes 0 ... ``limit - 1`` of series ``seed``,
+    by the standard protocol.
 
-    The prompt of a scene is its caption, so only classes that are present can be predicted, and every pixel belongs
+    The prompt of a scene is its own caption, so only classes that are present can be predicted, and every pixel belongs
     to a class: there is no background and no threshold.
+    """
+    dataset = open_dataset("scenes", seed=seed, limit=limit)
+    contenders = find_contenders(presets, refine)
+    check_layers(contenders, segmenter.model.spec)
+    task = Task(dataset.classes, contenders, settle(find_protocol("standard", "scenes"), dataset))
+    return summarise(evaluate(segmenter, dataset, task, progress=progress), task)["results"]
 
-    Args:
-        refine: ``False`` leaves out the refinement by self-attention and the sharpening.
-        progress: called with (scenes done, scenes in all).
 
-    Returns:
-        per preset a dictionary with ``preset``, ``miou``, ``pixel_accuracy``, ``per_class``, ``scenes``, ``seed``
-        and ``refine``.
+def count_images(dataset: Dataset, limit: int | None) -> int:
+    """How many images are evaluated.
 
     Raises:
-        ValueError: an unknown preset, or no scenes asked for.
+        ValueError: none at all.
     """
-    methods = [resolve_method(name) for name in presets]
-    return evaluate_methods(segmenter, dict(zip(presets, methods, strict=True)), limit, seed, refine, progress)
+    if limit is not None and limit < 1:
+        raise ValueError(f"the number of images must be at least 1, not {limit}")
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    if count == 0:
+        raise ValueError(f"{dataset.key} holds no images; check its folder and split")
+    return count
 
 
-def evaluate_methods(
-    segmenter: Segmenter,
-    methods: dict[str, Method],
-    limit: int,
-    seed: int,
-    refine: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """:func:`evaluate_scenes` for any methods, under names of the caller's choice."""
-    if limit < 1:
-        raise ValueError(f"the number of scenes must be at least 1, not {limit}")
-    chosen = [method if refine else replace(method, refine_order=0, sharpen=0) for method in methods.values()]
-    matrices = [ConfusionMatrix(len(CLASS_NAMES)) for _ in chosen]
-    for start in range(0, limit, BATCH):
-        scenes = [make_scene(seed, index) for index in range(start, min(start + BATCH, limit))]
-        prompts = [segmenter.prompt(scene.classes) for scene in scenes]
-        latents = segmenter.encode([scene.image for scene in scenes])
-        maps, _ = segmenter.score(latents, prompts, chosen, seed=0)
-        for method, matrix, images in zip(chosen, matrices, maps, strict=True):
-            for scene, scores in zip(scenes, images, strict=True):
-                lookup = np.asarray([CLASS_NAMES.index(name) for name in scores.classes])
-                sharp = sharpen(scores, scene.image, method.sharpen)
-                predicted = lookup[np.asarray(label(sharp, scene.labels.shape, None, 0.0))]
-                matrix.update(predicted, scene.labels)
-        if progress is not None:
-            progress(start + len(scenes), limit)
-    results = []
-    for name, matrix in zip(methods, matrices, strict=True):
-        per_class = matrix.iou()
-        entry = {
-            "preset": name,
-            "miou": matrix.miou("standard"),
-            "pixel_accuracy": float(matrix.counts.trace() / matrix.counts.sum()),
-        }
-        shares = {cls: float(iou) for cls, iou in zip(CLASS_NAMES, per_class, strict=True) if not np.isnan(iou)}
-        results.append({**entry, "per_class": shares, "scenes": limit, "seed": seed, "refine": refine})
-    return results
+def pending_groups(count: int, batch: int, done: Mapping[int, Record]) -> Iterator[range]:
+    """The batches, always the same for the same ``batch``, of which an image is not done or has failed."""
+    if batch < 1:
+        raise ValueError(f"a batch has at least 1 image, not {batch}")
+    for start in range(0, count, batch):
+        group = range(start, min(start + batch, count))
+        if not all(index in done and done[index].error is None for index in group):
+            yield group
+
+
+def evaluate_indices(segmenter: Segmenter, dataset: Dataset, indices: Sequence[int], task: Task) -> list[Record]:
+    """Read images and evaluate them; one that cannot be read is a failed record."""
+    samples, failed = [], []
+    for index in indices:
+        try:
+            samples.append((index, dataset[index]))
+        except (ValueError, OSError) as error:
+            failed.append(Record(index, dataset.names[index], error=str(error)))
+    return sorted([*evaluate_batch(segmenter, samples, task), *failed], key=lambda record: record.index)
+
+
+def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], task: Task) -> list[Record]:
+    """Evaluate images that were read, given with their index in the data set; depends on nothing else."""
+    records: list[Record] = []
+    prepared: list[_Prepared] = []
+    for index, sample in samples:
+        try:
+            prepared.append(_prepare(segmenter, index, sample, task))
+        except ValueError as error:
+            records.append(Record(index, sample.name, error=str(error)))
+    step = forward_batch(segmenter, len(prepared))
+    for start in range(0, len(prepared), step):
+        records += _evaluate_group(segmenter, prepared[start : start + step], task)
+    return sorted(records, key=lambda record: record.index)
+
+
+def predict(segmenter: Segmenter, sample: Sample, task: Task, name: str) -> Decision:
+    """The labels of one image by the method ``name`` alone.
+
+    Raises:
+        ValueError: the image fails.
+    """
+    (decisions,) = _decide(segmenter, [_prepare(segmenter, 0, sample, task)], task, {name: task.contenders[name]})
+    return decisions[name]
+
+
+def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _Prepared:
+    truth, protocol, backbone = task.truth(sample), task.protocol, segmenter.model.backbone
+    present = task.present(truth)
+    allowed = present if protocol.class_oracle else [index for index, words in enumerate(task.classes) if words]
+    caption = task.caption(sample, present)
+    aligned = None
+    if allowed and (caption or protocol.append_missing):
+        aligned = align(
+            caption,
+            task.classes,
+            allowed,
+            backbone.text_ranges,
+            max_length=backbone.max_tokens,
+            append_missing=protocol.append_missing,
+            append_background=protocol.append_background,
+            rule=task.alignment,
+        )
+    if aligned is not None and aligned.prompt.classes:
+        return _Prepared(index, sample, truth, aligned)
+    if not protocol.has_background:
+        raise ValueError(
+            f"the caption {caption!r} of {sample.name} names no class that can be predicted; write another"
+        )
+    return _Prepared(index, sample, truth, None)
+
+
+def _evaluate_group(segmenter: Segmenter, group: Sequence[_Prepared], task: Task) -> list[Record]:
+    try:
+        decisions = _decide(segmenter, group, task, task.contenders)
+    except ValueError as error:  # one image's maps are not finite, say: find out whose
+        if len(group) == 1:
+            return [Record(group[0].index, group[0].sample.name, error=str(error))]
+        return [record for each in group for record in _evaluate_group(segmenter, [each], task)]
+    return [_record(each, found, task) for each, found in zip(group, decisions, strict=True)]
+
+
+def _record(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> Record:
+    counts = {name: count(decision, each.truth, len(task.classes)) for name, decision in decisions.items()}
+    named = () if each.aligned is None else each.aligned.indices
+    missing = sorted(set(task.present(each.truth)) - set(named))
+    return Record(each.index, each.sample.name, counts, named, tuple(missing))
+
+
+def _decide(
+    segmenter: Segmenter, group: Sequence[_Prepared], task: Task, contenders: Mapping[str, Contender]
+) -> list[dict[str, Decision]]:
+    """Labels of every image by every method, from one set of recordings."""
+    thresholds = {name: task.protocol.thresholds_for(each.method) for name, each in contenders.items()}
+    seen = [each for each in group if each.aligned is not None]
+    found: dict[int, dict[str, Decision]] = {}
+    if seen:
+        latents = segmenter.encode([each.sample.image for each in seen])
+        prompts = [each.aligned.prompt for each in seen if each.aligned is not None]
+        methods = [each.method for each in contenders.values()]
+        maps, _ = segmenter.score(latents, prompts, methods, task.seed)
+        for position, each in enumerate(seen):
+            assert each.aligned is not None
+            found[each.index] = {
+                name: decide(
+                    contender.finish(images[position], each.sample.image),
+                    each.aligned.indices,
+                    each.truth.shape,
+                    contender.method.background,
+                    thresholds[name],
+                )
+                for (name, contender), images in zip(contenders.items(), maps, strict=True)
+            }
+    for each in group:
+        if each.aligned is None:
+            found[each.index] = {name: only_background(each.truth.shape, steps) for name, steps in thresholds.items()}
+    return [found[each.index] for each in group]

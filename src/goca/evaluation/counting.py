@@ -1,0 +1,136 @@
+"""Integer counts of one image for all thresholds at once, sparse enough to be written down per image.
+
+A threshold only moves the background's score, and never down when it grows. So every pixel has one best class and one
+place in the ascending list of thresholds from which on the background beats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+
+from goca.aggregation.resize import resize_maps
+from goca.datasets.base import VOID
+from goca.evaluation.metrics import boundary_band, count_boundary
+from goca.labels import background_rule, best_class
+from goca.types import ScoreMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The labels of one image at every threshold.
+
+    Attributes:
+        classes: (height, width) best class of the data set.
+        first: (height, width) index of the first threshold at which the background wins, ``steps`` where none does.
+        steps: how many thresholds there are; 0 without a background.
+    """
+
+    classes: UInt8[np.ndarray, "height width"]
+    first: UInt8[np.ndarray, "height width"]
+    steps: int
+
+    def labels(self, step: int = 0) -> UInt8[np.ndarray, "height width"]:
+        """Predicted classes at threshold number ``step``; the background is 0."""
+        return np.where(self.first <= step, np.uint8(0), self.classes) if self.steps else self.classes
+
+
+def decide(
+    scores: ScoreMaps, indices: Sequence[int], size: tuple[int, int], rule: str, thresholds: Sequence[float]
+) -> Decision:
+    """From maps to the labels at every threshold, as :func:`goca.labels.label` gives them one by one.
+
+    Args:
+        indices: the data set's class of every map.
+        size: (height, width) of the true labels.
+        rule: for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`.
+        thresholds: ascending; empty without a background.
+    """
+    best, winners = best_class(scores, size)
+    make_background = background_rule(rule)
+    first = torch.zeros(size, dtype=torch.uint8, device=best.device)
+    if thresholds:
+        background = resize_maps(scores.background[None], size)[0]
+        for threshold in thresholds:
+            first += ~(make_background(background, threshold) > best)
+    lookup = np.asarray(indices, dtype=np.uint8)
+    return Decision(lookup[winners.cpu().numpy()], first.cpu().numpy(), len(thresholds))
+
+
+def only_background(size: tuple[int, int], thresholds: Sequence[float]) -> Decision:
+    """The labels of an image in which no class is looked for."""
+    zeros = np.zeros(size, dtype=np.uint8)
+    return Decision(zeros, zeros, len(thresholds))
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts of one image.
+
+    Attributes:
+        cells: (true class, best class) that occur together.
+        pixels: of every cell, by :attr:`Decision.first`.
+        edges: classes that have a boundary.
+        boundary: their (common, predicted, true) boundary pixels at every threshold.
+    """
+
+    cells: Int64[np.ndarray, "cells 2"]
+    pixels: Int64[np.ndarray, "cells columns"]
+    edges: Int64[np.ndarray, " edges"]
+    boundary: Int64[np.ndarray, "edges steps 3"]
+
+    def to_json(self) -> dict[str, list]:
+        """Lists alone."""
+        return {key: array.tolist() for key, array in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, list], steps: int) -> Counts:
+        """The inverse of :meth:`to_json` for ``steps`` thresholds."""
+        shapes = {"cells": (-1, 2), "pixels": (-1, steps + 1), "edges": (-1,), "boundary": (-1, max(1, steps), 3)}
+        return cls(**{key: np.asarray(entry[key], dtype=np.int64).reshape(shape) for key, shape in shapes.items()})
+
+
+def count(decision: Decision, truth: UInt8[np.ndarray, "height width"], classes: int) -> Counts:
+    """Compare all thresholds' labels with the truth; :data:`goca.datasets.base.VOID` pixels do not count."""
+    known, columns = truth != VOID, decision.steps + 1
+    best, first, true = (array[known].astype(np.int64) for array in (decision.classes, decision.first, truth))
+    codes = (true * classes + best) * columns + first
+    table = np.bincount(codes, minlength=classes**2 * columns).reshape(classes, classes, columns)
+    cells = np.argwhere(table.any(axis=2))
+    band = boundary_band(truth)
+    boundary = np.stack(
+        [count_boundary(decision.labels(step), truth, band, classes, VOID) for step in range(max(1, decision.steps))],
+        axis=1,
+    )
+    edges = np.flatnonzero(boundary.any(axis=(1, 2)))
+    return Counts(cells, table[cells[:, 0], cells[:, 1]], edges, boundary[edges])
+
+
+class Totals:
+    """Counts of many images, for ``steps`` thresholds (0 without a background)."""
+
+    def __init__(self, classes: int, steps: int) -> None:
+        self.steps = steps
+        self.table: Int64[np.ndarray, "classes classes columns"] = np.zeros((classes, classes, steps + 1), np.int64)
+        self.boundaries: Int64[np.ndarray, "classes steps 3"] = np.zeros((classes, max(1, steps), 3), np.int64)
+
+    def add(self, counts: Counts) -> None:
+        """Add one image."""
+        self.table[counts.cells[:, 0], counts.cells[:, 1]] += counts.pixels
+        self.boundaries[counts.edges] += counts.boundary
+
+    def confusion(self, step: int = 0) -> Int64[np.ndarray, "classes classes"]:
+        """Pixels [true, predicted] at threshold number ``step``."""
+        if self.steps == 0:
+            return self.table[..., 0]
+        counts = self.table[..., step + 1 :].sum(axis=-1)
+        counts[:, 0] += self.table[..., : step + 1].sum(axis=(1, 2))
+        return counts
+
+    def boundary(self, step: int = 0) -> Int64[np.ndarray, "classes 3"]:
+        """Common, predicted and true boundary pixels of every class at threshold number ``step``."""
+        return self.boundaries[:, step]

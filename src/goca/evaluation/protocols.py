@@ -1,0 +1,108 @@
+"""The rules of an evaluation: what counts, what may be predicted, and who chooses the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from goca.datasets.base import Dataset
+from goca.method import Method
+
+SWEEP = tuple(round(0.05 * step, 2) for step in range(-8, 9))
+FIXED_THRESHOLDS = {"max": 0.3}  # by background rule; 0 for the others
+
+_PAPER_SPLITS = {"voc": "train", "context": "train"}
+_PAPER_APPENDS_MISSING = ("voc", "context", "coco-stuff")
+_PAPER_APPENDS_BACKGROUND = ("voc", "coco-object", "ade20k")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How predictions are made comparable with the truth.
+
+    Attributes:
+        name: ``paper`` or ``standard``; also the rule of the mean, see :func:`goca.evaluation.metrics.mean_iou`.
+        split: the data set's split; ``None`` takes its own default.
+        class_oracle: only classes that are present in an image's truth can be predicted there.
+        append_missing: classes of the truth that the caption missed are appended to it.
+        append_background: ", background" is appended to the caption.
+        void_is_background: pixels without a true label count as background; otherwise they do not count.
+        thresholds: of the background, ascending; the best one over the data set is reported. Empty for a fixed one.
+        threshold: the fixed one; ``None`` takes :data:`FIXED_THRESHOLDS`.
+        has_background: whether there is a background at all, and so a threshold.
+    """
+
+    name: str
+    split: str | None
+    class_oracle: bool
+    append_missing: bool
+    append_background: bool
+    void_is_background: bool
+    thresholds: tuple[float, ...] = ()
+    threshold: float | None = None
+    has_background: bool = True
+
+    def thresholds_for(self, method: Method) -> tuple[float, ...]:
+        """The thresholds at which a method is counted; none without a background."""
+        if not self.has_background:
+            return ()
+        if self.thresholds:
+            return self.thresholds
+        fixed = method.threshold if self.threshold is None else self.threshold
+        return (FIXED_THRESHOLDS.get(method.background, 0.0) if fixed is None else fixed,)
+
+
+def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Protocol:
+    """The protocol of that name for a data set's key.
+
+    ``paper``: train lists of VOC and Context; void counts as background; absent classes cannot be predicted; missed
+    ones are appended on VOC, Context and COCO-Stuff, the background on VOC, COCO-Object and ADE20K; thresholds from
+    -0.4 to 0.4; mean over all classes. It looks at the truth at several places: its numbers compare methods, they do
+    not tell what a user will see.
+
+    ``standard``: validation split; void does not count; whatever the caption names can be predicted, and nothing else;
+    a fixed threshold; mean over the classes that occur. Only the captions ``classes`` look at the truth.
+
+    Args:
+        threshold: a fixed threshold instead of the protocol's own.
+
+    Raises:
+        ValueError: unknown protocol.
+    """
+    protocols = {
+        "paper": Protocol(
+            "paper",
+            split=_PAPER_SPLITS.get(dataset),
+            class_oracle=True,
+            append_missing=dataset in _PAPER_APPENDS_MISSING,
+            append_background=dataset in _PAPER_APPENDS_BACKGROUND,
+            void_is_background=True,
+            thresholds=SWEEP if threshold is None else (),
+            threshold=threshold,
+        ),
+        "standard": Protocol(
+            "standard",
+            split=None,
+            class_oracle=False,
+            append_missing=False,
+            append_background=True,
+            void_is_background=False,
+            threshold=threshold,
+        ),
+    }
+    if name not in protocols:
+        raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(protocols)}")
+    return protocols[name]
+
+
+def settle(protocol: Protocol, dataset: Dataset) -> Protocol:
+    """The protocol for an opened data set: without a background there is no threshold, and void never counts.
+
+    Raises:
+        ValueError: a fixed threshold where there is no background.
+    """
+    if dataset.has_background:
+        return protocol
+    if protocol.threshold is not None:
+        raise ValueError(f"{dataset.key} has no background and so no threshold; leave --threshold out")
+    appends = protocol.append_background and protocol.name == "paper"
+    return replace(protocol, append_background=appends, void_is_background=False, thresholds=(), has_background=False)

@@ -1,0 +1,186 @@
+"""One self-contained HTML page about an evaluation: settings, tables, curves, examples, failures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from goca.datasets.base import VOID, Dataset
+from goca.evaluation.records import write_atomically
+from goca.evaluation.runner import predict
+from goca.evaluation.summary import image_miou
+from goca.evaluation.task import CLASSES, OWN, Record, Task
+from goca.render import BACKGROUND_COLOUR, palette
+from goca.segmenter import Segmenter
+
+EXAMPLES = 4  # best and as many worst
+PICTURE_SIDE = 220
+OPACITY = 0.65
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8a6d00")
+CHART, MARGIN = (640, 260), (44, 30)  # width and height of the curve, room for its numbers on the left and below
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image as shown: its name, mean IoU, pictures as data addresses, and (name, colour) of its classes."""
+
+    name: str
+    miou: float
+    pictures: tuple[str, str, str]
+    legend: tuple[tuple[str, str], ...]
+
+
+def write_report(
+    path: Path,
+    answer: Mapping[str, Any],
+    segmenter: Segmenter,
+    dataset: Dataset,
+    task: Task,
+    records: Sequence[Record],
+) -> None:
+    """Write the page; the best and worst images of the best method are segmented once more for their pictures.
+
+    Args:
+        answer: what ``goca evaluate`` answers, see :func:`goca.evaluation.summary.summarise`.
+    """
+    environment = Environment(
+        loader=PackageLoader("goca.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    results = answer["results"]
+    top = max(results, key=lambda result: result["miou"])
+    best, worst = choose_examples(records, task, top)
+    shown = [[show(segmenter, dataset, task, record, top) for record in chosen] for chosen in (best, worst)]
+    classes = [name for name in task.class_names if any(name in result["per_class"] for result in results)]
+    page = environment.get_template("report.html").render(
+        answer=answer,
+        results=results,
+        top=top,
+        classes=classes,
+        never_seen=[name for name in task.class_names if name not in classes],
+        curve=curve([result for result in results if "sweep" in result]),
+        examples=[("Best images", shown[0]), ("Worst images", shown[1])],
+        captions=caption_source(answer["settings"]["captions"]),
+        settings=dict(flatten(answer["settings"])),
+    )
+    write_atomically(path, page)
+
+
+def choose_examples(
+    records: Sequence[Record], task: Task, result: Mapping[str, Any]
+) -> tuple[list[Record], list[Record]]:
+    """Images with the highest and the lowest mean IoU of one method, none twice."""
+    step = step_of(task, result)
+    good = [record for record in records if record.error is None]
+    ranked = sorted(good, key=lambda record: -image_miou(record, result["preset"], step, task))
+    best = ranked[: min(EXAMPLES, (len(ranked) + 1) // 2)]
+    return best, ranked[len(best) :][-EXAMPLES:][::-1]
+
+
+def step_of(task: Task, result: Mapping[str, Any]) -> int:
+    """The number of the threshold that a method's result was taken at."""
+    thresholds = task.protocol.thresholds_for(task.contenders[result["preset"]].method)
+    return thresholds.index(result["threshold"]) if thresholds else 0
+
+
+def show(segmenter: Segmenter, dataset: Dataset, task: Task, record: Record, result: Mapping[str, Any]) -> Example:
+    """Image, truth and prediction side by side."""
+    sample, step = dataset[record.index], step_of(task, result)
+    truth = task.truth(sample)
+    predicted = predict(segmenter, sample, task, result["preset"]).labels(step)
+    values = [int(value) for value in np.union1d(truth, predicted) if value != VOID]
+    colours = label_colours(values, dataset.has_background)
+    pictures = (sample.image, paint(sample.image, truth, colours), paint(sample.image, predicted, colours))
+    return Example(
+        record.name,
+        image_miou(record, result["preset"], step, task),
+        (data_address(pictures[0]), data_address(pictures[1]), data_address(pictures[2])),
+        tuple((task.class_names[value], "#" + bytes(colours[value]).hex()) for value in values),
+    )
+
+
+def label_colours(values: Sequence[int], has_background: bool) -> UInt8[np.ndarray, "labels=256 3"]:
+    """A colour for each label of one image, as far from each other as they get; the background is dark grey, void
+    white."""
+    colours = np.full((VOID + 1, 3), 255, dtype=np.uint8)
+    colours[values] = palette()[: len(values)]
+    if has_background:
+        colours[0] = BACKGROUND_COLOUR
+    return colours
+
+
+def paint(
+    image: Image.Image,
+    labels: Integer[np.ndarray, "height width"],
+    colours: UInt8[np.ndarray, "labels=256 3"],
+) -> Image.Image:
+    """The image under its labels' colours."""
+    return Image.blend(image, Image.fromarray(colours[labels]), OPACITY)
+
+
+def data_address(image: Image.Image) -> str:
+    """A small JPEG as ``data:`` address."""
+    small = image.copy()
+    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def curve(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """mIoU over the threshold in the coordinates of a drawing; ``None`` where nothing was swept."""
+    if not results:
+        return None
+    thresholds = [entry["threshold"] for entry in results[0]["sweep"]]
+    highest = max(0.1, np.ceil(max(entry["miou"] for each in results for entry in each["sweep"]) * 10) / 10)
+    (width, height), (left, bottom) = CHART, MARGIN
+
+    def place(threshold: float, miou: float) -> tuple[float, float]:
+        across = (threshold - thresholds[0]) / (thresholds[-1] - thresholds[0])
+        return round(left + across * (width - left - 10), 1), round(
+            10 + (1 - miou / highest) * (height - bottom - 10), 1
+        )
+
+    lines = [
+        {
+            "name": each["preset"],
+            "colour": LINES[number % len(LINES)],
+            "points": " ".join("{},{}".format(*place(entry["threshold"], entry["miou"])) for entry in each["sweep"]),
+            "best": place(each["threshold"], each["miou"]),
+        }
+        for number, each in enumerate(results)
+    ]
+    levels = [round(0.1 * step, 1) for step in range(round(highest * 10) + 1)]
+    return {
+        "size": CHART,
+        "left": left,
+        "lines": lines,
+        "levels": [(level, place(thresholds[0], level)[1]) for level in levels],
+        "marks": [(value, place(value, 0.0)[0]) for value in thresholds[::2]],
+        "floor": place(thresholds[0], 0.0)[1],
+    }
+
+
+def caption_source(captions: str | Mapping[str, str]) -> str:
+    """Where the captions come from, in words."""
+    if isinstance(captions, Mapping):
+        return captions["file"]
+    return {OWN: "the data set's own, else the true classes", CLASSES: "the true classes"}[captions]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings in one level, as text."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}: ")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,92 @@
+"""From the records of all images to one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from goca.evaluation.counting import Totals
+from goca.evaluation.metrics import (
+    boundary_intersection_union,
+    class_iou,
+    intersection_union,
+    mean_iou,
+    pixel_accuracy,
+)
+from goca.evaluation.task import Record, Task
+
+
+def summarise(records: Sequence[Record], task: Task) -> dict[str, Any]:
+    """Per method the metrics, and what went wrong.
+
+    Returns:
+        ``results``, one entry per method (see :func:`method_result`); ``failures``, the images that do not count, with
+        the reason; ``missed``, by class the number of images whose caption does not name it though it is there;
+        ``never_named``, classes of the truth that no caption named.
+    """
+    good = sorted((record for record in records if record.error is None), key=lambda record: record.index)
+    names = task.class_names
+    missing = [index for record in good for index in record.missing]
+    named = {index for record in good for index in record.named}
+    return {
+        "results": [method_result(name, good, task) for name in task.contenders],
+        "failures": [
+            {"image": record.name, "reason": record.error}
+            for record in sorted(records, key=lambda record: record.index)
+            if record.error is not None
+        ],
+        "missed": {names[index]: missing.count(index) for index in sorted(set(missing))},
+        "never_named": [names[index] for index in sorted(set(missing) - named)],
+    }
+
+
+def method_result(name: str, records: Sequence[Record], task: Task) -> dict[str, Any]:
+    """The metrics of one method over all images.
+
+    Returns:
+        ``preset`` (its name), ``miou``, ``pixel_accuracy``, ``boundary_iou``, ``threshold`` (the best of the sweep for
+        mIoU, the fixed one, or none), ``per_class`` and ``per_class_boundary`` (classes that occur or are predicted),
+        ``sweep`` (where there was one), ``images`` and ``confusion``: [true, predicted, pixels] where there are any.
+    """
+    thresholds = task.protocol.thresholds_for(task.contenders[name].method)
+    totals = Totals(len(task.classes), len(thresholds))
+    for record in records:
+        totals.add(record.counts[name])
+    steps = [_scores(totals, step, task) for step in range(max(1, len(thresholds)))]
+    best = max(range(len(steps)), key=lambda step: steps[step]["miou"])
+    confusion = totals.confusion(best)
+    sweep = [{"threshold": value, **each} for value, each in zip(thresholds, steps, strict=False)]
+    return {
+        "preset": name,
+        **steps[best],
+        "threshold": thresholds[best] if thresholds else None,
+        "images": len(records),
+        "per_class": _by_class(intersection_union(confusion), task),
+        "per_class_boundary": _by_class(boundary_intersection_union(totals.boundary(best)), task),
+        **({"sweep": sweep} if len(thresholds) > 1 else {}),
+        "confusion": [[int(row), int(col), int(confusion[row, col])] for row, col in np.argwhere(confusion)],
+    }
+
+
+def image_miou(record: Record, name: str, step: int, task: Task) -> float:
+    """Mean IoU over the classes that one image has or was given."""
+    totals = Totals(len(task.classes), len(task.protocol.thresholds_for(task.contenders[name].method)))
+    totals.add(record.counts[name])
+    return mean_iou(intersection_union(totals.confusion(step)), "standard")
+
+
+def _scores(totals: Totals, step: int, task: Task) -> dict[str, float]:
+    confusion = totals.confusion(step)
+    edges = boundary_intersection_union(totals.boundary(step))
+    return {
+        "miou": mean_iou(intersection_union(confusion), task.protocol.name),
+        "pixel_accuracy": pixel_accuracy(confusion),
+        "boundary_iou": mean_iou(edges, task.protocol.name),
+    }
+
+
+def _by_class(intersections_unions: np.ndarray, task: Task) -> dict[str, float]:
+    shares = zip(task.class_names, class_iou(intersections_unions).tolist(), strict=True)
+    return {name: share for name, share in shares if not np.isnan(share)}

@@ -1,0 +1,165 @@
+"""What is asked of every image, and what is known of it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+import goca
+from goca.captioning.align import Rule
+from goca.datasets.base import VOID, Dataset, Sample
+from goca.evaluation.baselines import Contender
+from goca.evaluation.counting import Counts
+from goca.evaluation.protocols import Protocol
+from goca.segmenter import Segmenter
+
+OWN, CLASSES = "own", "classes"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done with every image; small, and the same in every worker.
+
+    Attributes:
+        classes: synonyms per class of the data set, none for the background.
+        contenders: methods by name.
+        protocol: settled for the data set, see :func:`goca.evaluation.protocols.settle`.
+        captions: the text of each image name; or ``"classes"``, the names of the classes that the truth has; or
+            ``"own"``, the data set's own words, those names where it has none.
+        alignment: rule that aligns captions with classes, see :func:`goca.captioning.align.align`.
+        seed: of the noise, the same for every image.
+    """
+
+    classes: tuple[tuple[str, ...], ...]
+    contenders: Mapping[str, Contender]
+    protocol: Protocol
+    captions: str | Mapping[str, str] = OWN
+    alignment: Rule = "exact"
+    seed: int = 0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class."""
+        return tuple(words[0] if words else "background" for words in self.classes)
+
+    def truth(self, sample: Sample) -> UInt8[np.ndarray, "height width"]:
+        """The labels to compare with; :data:`goca.datasets.base.VOID` where nothing is counted.
+
+        Raises:
+            ValueError: a class that the data set does not have.
+        """
+        labels = sample.labels
+        if self.protocol.void_is_background:
+            labels = np.where(labels == VOID, 0, labels).astype(np.uint8)
+        highest = int(labels[labels != VOID].max(initial=0))
+        if highest >= len(self.classes):
+            raise ValueError(f"{sample.name} has the label {highest}, beyond the {len(self.classes)} classes")
+        return labels
+
+    def present(self, truth: UInt8[np.ndarray, "height width"]) -> list[int]:
+        """The classes of one image's truth, the background left out."""
+        return [value for value in np.unique(truth[truth != VOID]).tolist() if self.classes[value]]
+
+    def caption(self, sample: Sample, present: Sequence[int]) -> str:
+        """The text that describes an image.
+
+        Raises:
+            ValueError: there is none for it.
+        """
+        if isinstance(self.captions, Mapping):
+            if sample.name not in self.captions:
+                raise ValueError(f"there is no caption for {sample.name}; add one to the caption file")
+            return self.captions[sample.name]
+        if self.captions == OWN and sample.caption is not None:
+            return sample.caption
+        return ", ".join(self.classes[index][0] for index in present)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What is known of one image afterwards.
+
+    Attributes:
+        index: in the data set.
+        name: of the image.
+        counts: by method.
+        named: classes that were looked for.
+        missing: classes of the truth that could have been looked for, but the caption did not name them.
+        error: why the image failed, in a sentence; then the rest is empty.
+    """
+
+    index: int
+    name: str
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    named: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For a line of a record file."""
+        if self.error is not None:
+            return {"index": self.index, "name": self.name, "error": self.error}
+        counts = {name: each.to_json() for name, each in self.counts.items()}
+        found = {"named": list(self.named), "missing": list(self.missing)}
+        return {"index": self.index, "name": self.name, **found, "counts": counts}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any], task: Task) -> Record:
+        """The inverse of :meth:`to_json` for records of ``task``."""
+        if "error" in entry:
+            return cls(entry["index"], entry["name"], error=entry["error"])
+        steps = {name: len(task.protocol.thresholds_for(each.method)) for name, each in task.contenders.items()}
+        counts = {name: Counts.from_json(each, steps[name]) for name, each in entry["counts"].items()}
+        return cls(entry["index"], entry["name"], counts, tuple(entry["named"]), tuple(entry["missing"]))
+
+
+def forward_batch(segmenter: Segmenter, batch: int) -> int:
+    """Images per forward: one on a CPU, where company gains little, and where images keep their shapes."""
+    return 1 if segmenter.keep_aspect or segmenter.model.backbone.device.type == "cpu" else max(1, batch)
+
+
+def configuration(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    task: Task,
+    *,
+    count: int,
+    batch: int,
+    caption_file: Path | None = None,
+) -> dict[str, Any]:
+    """Everything that the numbers depend on, as JSON values.
+
+    Args:
+        count: how many images there are.
+        caption_file: where the task's captions come from.
+    """
+    spec, backbone = segmenter.model.spec, segmenter.model.backbone
+    captions: Any = task.captions
+    if caption_file is not None:
+        captions = {"file": caption_file.name, "sha256": hashlib.sha256(caption_file.read_bytes()).hexdigest()}
+    names = "\n".join(dataset.names[:count])
+    return {
+        "goca": goca.__version__,
+        "model": spec.name,
+        "image size": spec.image_size,
+        "keep aspect": segmenter.keep_aspect,
+        "timestep": spec.timestep,
+        "fast": segmenter.fast,
+        "device": backbone.device.type,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "images per forward": forward_batch(segmenter, batch),
+        "dataset": dataset.key,
+        "images": count,
+        "images sha256": hashlib.sha256(names.encode()).hexdigest(),
+        "captions": captions,
+        "alignment": task.alignment,
+        "seed": task.seed,
+        "protocol": asdict(task.protocol),
+        "methods": {name: each.describe() for name, each in task.contenders.items()},
+    }

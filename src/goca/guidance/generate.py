@@ -1,0 +1,198 @@
+"""From a prompt to an image, with the segmentation that falls out on the way."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from goca.guidance.run import GuidanceStep
+from goca.guidance.semantic import SemanticGuidance
+from goca.guidance.text import read_prompt
+from goca.models import memory_errors
+from goca.prompt import STOP_WORDS, find_words
+from goca.result import Segmentation
+from goca.segmenter import Segmenter
+from goca.types import Grid
+
+GUIDANCE = {"cfg": "none", "s-cfg": "s-cfg", "goca": "goca"}
+DEFAULT_SCALE = 5.0  # of the paper's table
+NAME_THEM = "say which things of the prompt to segment, for example --classes {example!r}"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An image and how it came about.
+
+    Attributes:
+        guidance: key of :data:`GUIDANCE`.
+        words: of the regions in ``steps``, in order; the first may be special and blank.
+        steps: masks and rates, where they were asked for.
+        notes: sentences that the user should read.
+        segmentation: where it was asked for.
+    """
+
+    prompt: str
+    seed: int
+    guidance: str
+    image: Image.Image
+    words: tuple[str, ...] = ()
+    steps: tuple[GuidanceStep, ...] = ()
+    notes: tuple[str, ...] = ()
+    segmentation: Segmentation | None = None
+
+
+class Generator:
+    """Draws images with one model and one setting.
+
+    Args:
+        segmenter: the model; its method is used for segmentations.
+        guidance: ``"goca"``, ``"s-cfg"`` or ``"cfg"``.
+        scale: guidance scale.
+        steps: of the denoiser; the pipeline's own number by default.
+        size: height and width in pixels; the model's own square by default.
+        every: masks are made every so many steps.
+
+    Raises:
+        ValueError: unknown guidance, a size that the model cannot draw, or a model or scale without classifier-free
+            guidance, see :class:`SemanticGuidance`.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        guidance: str = "goca",
+        *,
+        scale: float = DEFAULT_SCALE,
+        steps: int | None = None,
+        size: Grid | None = None,
+        every: int = 1,
+    ) -> None:
+        if guidance not in GUIDANCE:
+            raise ValueError(f"unknown guidance {guidance!r}; choose one of {', '.join(GUIDANCE)}")
+        spec, backbone = segmenter.model.spec, segmenter.model.backbone
+        size = size or (spec.image_size, spec.image_size)
+        if min(size) <= 0 or any(side % backbone.size_multiple for side in size):
+            raise ValueError(
+                f"{spec.name} draws sizes that are multiples of {backbone.size_multiple}, not {size[1]} x {size[0]}"
+            )
+        self.segmenter, self.guidance, self.every = segmenter, guidance, every
+        self.scale, self.steps, self.size = scale, steps, size
+        self.guide().check_scale(scale)
+
+    def like(self, guidance: str) -> Generator:
+        """One with other guidance and the same settings."""
+        return Generator(self.segmenter, guidance, scale=self.scale, steps=self.steps, size=self.size, every=self.every)
+
+    def guide(self, **options: Any) -> SemanticGuidance:
+        """The context manager in which the pipeline is called; options as of the class."""
+        return SemanticGuidance(self.segmenter, GUIDANCE[self.guidance], every=self.every, **options)
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of the pipeline beside the prompt; it gets those that it knows."""
+        pipeline = self.segmenter.model.pipeline
+        known = inspect.signature(type(pipeline).__call__).parameters
+        chosen: dict[str, Any] = {
+            "height": self.size[0],
+            "width": self.size[1],
+            "clean_caption": False,
+            "use_resolution_binning": False,
+        }
+        if self.steps is not None:
+            chosen["num_inference_steps"] = self.steps
+        if type(pipeline).__name__ == "QwenImagePipeline":
+            chosen |= {"true_cfg_scale": self.scale, "negative_prompt": " "}
+        else:
+            chosen["guidance_scale"] = self.scale
+        return {name: value for name, value in chosen.items() if name in known}
+
+    def __call__(
+        self, prompt: str, seed: int = 0, *, classes: Sequence[str] | None = None, trace: bool = False
+    ) -> Generation:
+        """Draw one image.
+
+        Args:
+            classes: what to segment in it, words of the prompt; ``None`` leaves the segmentation out.
+            trace: keep masks and rates of every step.
+
+        Raises:
+            ValueError: see :class:`SemanticGuidance` and :meth:`check`.
+        """
+        text = self.check(prompt, classes)
+        pipeline, spec = self.segmenter.model.pipeline, self.segmenter.model.spec
+        with memory_errors(spec.name), self.guide(segment=classes is not None, trace=trace) as guidance:
+            generator = torch.Generator().manual_seed(seed)
+            image = pipeline(prompt=text, generator=generator, **self.options()).images[0]
+        segmentation = None if classes is None else guidance.segmentation(image, classes)
+        words = guidance.region_words() if guidance.steps else ()
+        notes = (*guidance.notes, *(segmentation.notes if segmentation else ()))
+        return Generation(prompt, seed, self.guidance, image, words, tuple(guidance.steps), notes, segmentation)
+
+    def check(self, prompt: str, classes: Sequence[str] | None = None) -> str:
+        """The prompt as it will be drawn, with single spaces.
+
+        Raises:
+            ValueError: it is longer than the text encoder takes, has a word that an embedded model has never seen, or
+                does not mention one of the classes.
+        """
+        text = " ".join(prompt.split())
+        check_words(text, self.segmenter.model.spec.vocabulary)
+        read_prompt(self.segmenter.model.backbone, text)
+        if classes is not None:
+            self.segmenter.prompt(classes, caption=text)
+        return text
+
+
+def check_words(text: str, vocabulary: Sequence[str] | None) -> None:
+    """Raise ``ValueError`` for words that a model of few words has never seen."""
+    if vocabulary is None:
+        return
+    known = {word for phrase in vocabulary for word in phrase.lower().split()}
+    unknown = [word for word in dict.fromkeys(re.findall(r"\w+", text.lower())) if word not in known]
+    if unknown:
+        raise ValueError(
+            f"this small model has never seen the word {', '.join(map(repr, unknown))}; "
+            f"it knows {', '.join(vocabulary)}"
+        )
+
+
+def name_things(prompt: str, vocabulary: Sequence[str] | None) -> list[str]:
+    """What a prompt names: the phrases that an embedded model knows, in their order; of other models' prompts the parts
+    between commas, without their article.
+
+    Raises:
+        ValueError: a sentence, of which only the user can say what its things are.
+    """
+    text = " ".join(prompt.lower().split())
+    if vocabulary is not None:
+        spans = find_words(text, [phrase for phrase in vocabulary if phrase not in STOP_WORDS])
+        found = sorted((places[0], phrase) for phrase, places in spans.items() if places)
+        things = [phrase for _, phrase in found]
+    else:
+        parts = [
+            re.sub(rf"^(?:(?:{'|'.join(sorted(STOP_WORDS))})\s+)+", "", part.strip(" .")) for part in text.split(",")
+        ]
+        things = list(dict.fromkeys(part for part in parts if part))
+    if not things or (vocabulary is None and len(things) == 1):
+        raise ValueError(NAME_THEM.format(example="cat,grass"))
+    return things
+
+
+def mentioned(classes: Sequence[str], prompt: str) -> list[str]:
+    """Those classes (synonyms separated by ``|``) that a prompt mentions.
+
+    Raises:
+        ValueError: none of them.
+    """
+    text = " ".join(prompt.lower().split())
+    words = {entry: [word.strip().lower() for word in entry.split("|")] for entry in classes}
+    spans = find_words(text, [word for group in words.values() for word in group])
+    found = [entry for entry, group in words.items() if any(spans[word] for word in group)]
+    if not found:
+        raise ValueError("the prompt mentions none of the classes")
+    return found

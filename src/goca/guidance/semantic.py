@@ -1,0 +1,202 @@
+"""``with SemanticGuidance(pipeline): pipeline(prompt)``: guidance that differs by region, on stock pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from goca.aggregation.stream import Aggregation
+from goca.guidance.pipelines import JOINED, LAYOUTS, around_calls, guidance_layout, latent_size, prompts_of
+from goca.guidance.run import GuidanceStep, Plan, Run
+from goca.guidance.text import PromptTokens, read_prompt, shorten
+from goca.method import PRESETS, Method
+from goca.prompt import TextRange, build_prompt
+from goca.result import Segmentation
+from goca.segmenter import Segmenter, mean_maps
+from goca.types import Prompt
+
+MASKS: dict[str, Method | None] = {
+    "goca": PRESETS["paper"],
+    "s-cfg": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="every"),
+    "none": None,
+}
+SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
+NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
+WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example, or masks='none'"
+NO_NEGATIVE = "{name} guides only against a second prompt; pass negative_prompt=' ' beside true_cfg_scale"
+
+
+class SemanticGuidance:
+    """Context manager in which a diffusers pipeline gives each region of the image its own guidance strength (S-CFG).
+
+    The pipeline is called as always, once or more often, and its denoiser runs as often as before: masks come from the
+    attention of the guided halves themselves. On leaving, also after an exception, nothing is left behind.
+
+    Args:
+        model: a pipeline that uses classifier-free guidance, or a :class:`goca.Segmenter`, whose settings are then
+            used for the masks.
+        masks: ``"goca"``; ``"s-cfg"``, the original rule, which averages heads and layers; or ``"none"``, plain
+            guidance.
+        every: make masks in every so-manieth step and use them again in between; the rate is always of its own step.
+        interval: part of the steps, from 0 (noise) to 1 (image), in which masks are used; plain guidance elsewhere.
+        segment: keep what :meth:`segmentation` needs.
+        trace: keep masks and rates of every step in :attr:`steps`.
+
+    Attributes:
+        steps: of the last call, with ``trace``.
+        notes: sentences about the last call that the user should read.
+
+    Raises:
+        ValueError: unknown masks, a step or an interval that makes no sense, or a model without classifier-free
+            guidance. A call of the pipeline inside the context raises it for a scale of 1 or less and for a prompt
+            that is longer than the text encoder takes.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        masks: str = "goca",
+        *,
+        every: int = 1,
+        interval: tuple[float, float] = (0.0, 1.0),
+        segment: bool = False,
+        trace: bool = False,
+    ) -> None:
+        if masks not in MASKS:
+            raise ValueError(f"unknown masks {masks!r}; choose one of {', '.join(MASKS)}")
+        if every < 1:
+            raise ValueError(f"masks are made every 1, 2, 3 ... steps, not {every}")
+        if not 0 <= interval[0] < interval[1] <= 1:
+            raise ValueError(f"the interval is a part of 0 to 1 like (0.2, 0.8), not {interval}")
+        self.segmenter = model if isinstance(model, Segmenter) else _wrap_quietly(model)
+        self.method = MASKS[masks]
+        self.every, self.interval, self.segment, self.trace = every, interval, segment, trace
+        self.steps: list[GuidanceStep] = []
+        self.notes: list[str] = []
+        pipeline, backbone = self.segmenter.model.pipeline, self.segmenter.model.backbone
+        self._layout = LAYOUTS.get(type(pipeline).__name__, JOINED)
+        if self.method is not None:
+            self._layout = guidance_layout(backbone, self.segmenter.model.spec.name)
+        self._prompts: list[PromptTokens] = []
+        self._aggregations: list[list[Aggregation]] = []
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> SemanticGuidance:
+        if self.method is not None or self.segment:
+            self._cleanup.enter_context(around_calls(self.segmenter.model.pipeline, self._guide))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._cleanup.close()
+
+    def segmentation(self, image: Image, classes: Sequence[str], index: int = 0) -> Segmentation:
+        """Segment an image of the last call by what was recorded while it was drawn, without another forward.
+
+        The maps are those of the step next to 1.5 times the timestep at which the model segments given images.
+
+        Args:
+            image: what the pipeline gave.
+            classes: things that the prompt names, as for :class:`goca.Segmenter`.
+            index: which image of the call.
+
+        Raises:
+            ValueError: nothing was recorded, or a class that the prompt does not mention.
+        """
+        if index >= len(self._aggregations) or not self._aggregations[index]:
+            raise ValueError("nothing was recorded to segment by; pass segment=True and call the pipeline first")
+        prompt = self._class_prompt(classes, self._prompts[index], self._aggregations[index][0])
+        segmenter = self.segmenter
+        maps = mean_maps([segmenter.class_maps(each, prompt, segmenter.method) for each in self._aggregations[index]])
+        return segmenter.segmentation(image, maps)
+
+    def check_scale(self, scale: float) -> None:
+        """Raise ``ValueError`` for a scale at which the pipeline does not guide."""
+        if self.method is not None and scale + self._layout.offset <= 1:
+            raise ValueError(WEAK.format(scale=scale, argument=self._layout.argument))
+
+    def region_words(self, index: int = 0) -> tuple[str, ...]:
+        """What the regions of an image of the last call stand for, in their order; a special token is blank."""
+        prompt = self._prompts[index]
+        return tuple(prompt.words.get(token, "") for token in prompt.candidates)
+
+    def _class_prompt(self, classes: Sequence[str], prompt: PromptTokens, aggregation: Aggregation) -> Prompt:
+        backbone, spec = self.segmenter.model.backbone, self.segmenter.model.spec
+        shift = len(aggregation.token_maps) - prompt.end if self._layout.padded_front else 0
+
+        def text_ranges(_text: str) -> list[TextRange]:
+            """Of the prompt as it was written: in small letters it may have other tokens."""
+            return [
+                TextRange({token + shift: span for token, span in each.spans.items()}, each.limit + shift)
+                for each in backbone.text_ranges(prompt.text)
+            ]
+
+        return build_prompt(
+            classes, text_ranges, caption=prompt.text, vocabulary=spec.vocabulary, max_length=backbone.max_tokens
+        )
+
+    @contextmanager
+    def _guide(self, arguments: Mapping[str, Any]) -> Iterator[None]:
+        """One call of the pipeline."""
+        backbone = self.segmenter.model.backbone
+        self.steps, self.notes, self._aggregations = [], [], []
+        if self.method is not None:
+            self.check_scale(float(arguments[self._layout.argument] or 0))
+            if "true_cfg_scale" in arguments and arguments.get("negative_prompt") is None:
+                raise ValueError(NO_NEGATIVE.format(name=self.segmenter.model.spec.name))
+        texts = [read_prompt(backbone, text) for text in prompts_of(self.segmenter.model.pipeline, arguments)]
+        self.notes = [
+            NOTHING_NAMED.format(prompt=shorten(each.text))
+            for each in texts
+            if not each.names_something and self.method
+        ]
+        repeats = arguments.get("num_images_per_prompt") or 1
+        self._prompts = [text for text in texts for _ in range(repeats)]
+        run = Run(
+            Plan(
+                segmenter=self.segmenter,
+                layout=self._layout,
+                method=self.method,
+                prompts=self._prompts,
+                scale=lambda: self._scale(arguments),
+                packed_size=lambda: latent_size(backbone, arguments),
+                every=self.every,
+                interval=self.interval,
+                chosen=self._chosen,
+                trace=self.trace,
+            )
+        )
+        denoiser = getattr(self.segmenter.model.pipeline, backbone.denoiser_name)
+        with ExitStack() as stack:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.push(run.stop)
+            stack.callback(denoiser.register_forward_pre_hook(run.before, with_kwargs=True).remove)
+            stack.callback(denoiser.register_forward_hook(run.after, with_kwargs=True).remove)
+            yield
+        self.steps, self._aggregations = run.steps, run.aggregations
+
+    def _chosen(self, timesteps: list[float]) -> Collection[int]:
+        """Index of the step whose maps a segmentation is made of."""
+        if not self.segment:
+            return ()
+        wanted = SEGMENT_AT * self.segmenter.model.spec.timestep
+        return (min(range(len(timesteps)), key=lambda index: abs(timesteps[index] - wanted)),)
+
+    def _scale(self, arguments: Mapping[str, Any]) -> float:
+        """The scale of the pipeline's formula; callbacks may change it between steps."""
+        name = self._layout.argument
+        scale = arguments[name] if name != "guidance_scale" else None
+        if scale is None:
+            scale = getattr(self.segmenter.model.pipeline, "guidance_scale", arguments["guidance_scale"])
+        return float(scale) + self._layout.offset
+
+
+def _wrap_quietly(pipeline: Any) -> Segmenter:
+    """A segmenter around a pipeline whose progress bar stays as it is."""
+    before = dict(getattr(pipeline, "_progress_bar_config", {}))
+    segmenter = Segmenter.from_pipeline(pipeline)
+    pipeline.set_progress_bar_config(**before)
+    return segmenter

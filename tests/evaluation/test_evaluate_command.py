@@ -1,0 +1,194 @@
+"""``goca evaluate`` and ``goca ablate``: answers, files, refusals, and a run that is killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import toy
+from typer.testing import CliRunner, Result
+
+import goca
+from goca.cli import app
+from goca.cli.evaluate import DatasetOption, unknown_words
+from goca.datasets import DATASETS
+from goca.specs import MODELS
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def toy_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command on the toy data set and its tiny model; image 1 cannot be read."""
+    asked: dict[str, Any] = {}
+
+    def open_dataset(key: str, **options: Any) -> toy.Toy:
+        print("noise of a library")
+        asked.update(options)
+        return toy.Toy(5, broken=(1,))
+
+    monkeypatch.setattr("goca.datasets.open_dataset", open_dataset)
+    monkeypatch.setattr("goca.cli.evaluate.load_segmenter", lambda **options: toy.segmenter())
+    run.asked = asked  # type: ignore[attr-defined]
+    return run
+
+
+def refusal(result: Result) -> str:
+    """The one sentence of a refused command."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("goca: ")]
+    return line
+
+
+def test_the_interface_that_other_programs_call(run: Run) -> None:
+    words = ("evaluate", "--dataset", "scenes", "--limit", 3, "--seed", 5, "--presets", "vanilla,paper", "--json")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert [entry["preset"] for entry in answer["results"]] == ["vanilla", "paper"]
+    for entry in answer["results"]:
+        assert entry["miou"] == pytest.approx(sum(entry["per_class"].values()) / len(entry["per_class"]))
+        assert 0.4 < entry["miou"] < entry["pixel_accuracy"] <= 1 and 0 < entry["boundary_iou"] < entry["miou"]
+        assert entry["images"] == 3 and entry["threshold"] is None
+    assert (answer["model"], answer["dataset"], answer["failures"]) == ("scenes-dit", "scenes", [])
+    assert list(Path().iterdir()) == []
+
+
+def test_a_folder_gets_records_results_and_a_report(toy_run: Run) -> None:
+    words = ("evaluate", "--dataset", "voc", "--protocol", "paper", "--presets", "paper,daam", "--seed", 3)
+    result = toy_run(*words, "--out", "o", "--root", "somewhere", "--batch", 2)
+    assert result.exit_code == 1, result.output  # an image failed
+    assert toy_run.asked == {"root": Path("somewhere"), "split": "train"}  # type: ignore[attr-defined]
+    assert "daam" in result.stdout and "note: 1.png failed: 1.png is damaged; get it again" in result.stderr
+    assert sorted(path.name for path in Path("o").iterdir()) == ["records.jsonl", "report.html", "results.json"]
+    answer = json.loads(Path("o/results.json").read_text())
+    assert answer["failures"] == [{"image": "1.png", "reason": "1.png is damaged; get it again"}]
+    assert answer["settings"]["seed"] == 3 and answer["settings"]["protocol"]["split"] == "train"
+    assert len(answer["results"][0]["sweep"]) == 17
+    records = [json.loads(line) for line in Path("o/records.jsonl").read_text().splitlines()]
+    assert records[0]["config"] == answer["settings"]
+    assert [record["index"] for record in records[1:]] == [0, 1, 2, 3, 4]
+
+    page = Path("o/report.html").read_text()
+    for part in ("1.png is damaged", "Threshold of the background", "<polyline", "Best images", "Worst images", "daam"):
+        assert part in page
+    assert page.count("data:image/jpeg") == 3 * 4  # four images that did not fail: image, truth, prediction
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+    again = toy_run(*words, "--out", "o", "--resume", "--batch", 2, "--json")
+    assert again.exit_code == 1
+    assert json.loads(Path("o/results.json").read_text()) == answer
+    assert "paper was true and is now false" not in again.stderr
+
+
+def test_ablate_prints_one_row_per_combination(toy_run: Run) -> None:
+    result = toy_run("ablate", "--dataset", "voc", "--limit", 1)
+    assert result.exit_code == 0, result.output
+    rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in result.stdout.splitlines() if "│" in line]
+    assert rows == [["", "", ""], ["x", "", ""], ["", "x", ""], ["", "", "x"], ["x", "x", "x"]]
+    answer = json.loads(toy_run("ablate", "--dataset", "voc", "--limit", 1, "--json").stdout)
+    assert [entry["preset"] for entry in answer["results"]] == ["none", "head", "layer", "rescale", "all"]
+
+
+def test_captions_from_a_file(toy_run: Run) -> None:
+    names = {f"{index}.png": {"caption": "lawn"} for index in (0, 1, 2, 9)}
+    Path("captions.json").write_text(json.dumps(names))
+    result = toy_run("evaluate", "--dataset", "voc", "--presets", "paper", "--captions", "captions.json", "--json")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert answer["captions_without_image"] == 1
+    assert "note: 1 captions belong to none of the images" in result.stderr
+    assert [entry["image"] for entry in answer["failures"]] == ["1.png", "3.png", "4.png"]
+    lost = ", ".join(f"{name} (in {count} images)" for name, count in answer["missed"].items())
+    assert lost and f"as the caption lacks them or is too long: {lost}" in result.stderr
+    assert answer["never_named"] and f"never looked for at all: {', '.join(answer['never_named'])}" in result.stderr
+    assert answer["settings"]["captions"]["file"] == "captions.json"
+    words = ("--presets", "paper", "--captions", "captions.json", "--alignment", "published", "--no-refine", "--json")
+    settings = json.loads(toy_run("evaluate", "--dataset", "voc", *words).stdout)["settings"]
+    assert settings["alignment"] == "published" and settings["methods"]["paper"]["refine_order"] == 0
+    Path("captions.json").write_text('{"a.png": {"caption": "cat"}}')
+    result = toy_run("evaluate", "--dataset", "voc", "--captions", "captions.json")
+    assert "captions.json has a caption for none of the 5 images, which are called 0.png" in refusal(result)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--presets", "paper,best"), "unknown preset 'best'; choose one of"),
+        (("--presets", ","), "name at least one preset"),
+        (("--protocol", "mine"), "unknown protocol 'mine'; choose one of paper, standard"),
+        (("--alignment", "loose"), "unknown alignment 'loose'; choose one of exact, published"),
+        (("--resume",), "--resume continues the records of a folder; name it with --out"),
+        (("--captions", "gone.json"), "gone.json"),
+        (("--out", "file"), "cannot write to the folder file (file is a file)"),
+        (("--presets", "manual"), "tiny has no hand-picked layers for the preset 'manual'"),
+    ],
+)
+def test_refused_runs_write_nothing(toy_run: Run, words: tuple[str, ...], message: str) -> None:
+    Path("file").touch()
+    assert message in refusal(toy_run("evaluate", "--dataset", "voc", *words))
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_a_resumed_run_with_other_settings_is_refused(toy_run: Run) -> None:
+    words = ("evaluate", "--dataset", "voc", "--presets", "vanilla", "--limit", 1, "--out", "o")
+    assert toy_run(*words).exit_code == 0
+    assert "o/records.jsonl holds records already" in refusal(toy_run(*words))
+    message = refusal(toy_run(*words, "--resume", "--seed", 1, "--threshold", 0.5))
+    assert "seed was 0 and is now 1; protocol threshold was null and is now 0.5" in message
+
+
+def test_a_run_in_which_every_image_fails_says_so(toy_run: Run) -> None:
+    Path("captions.json").write_text('{"1.png": {"caption": "cat"}}')
+    result = toy_run("evaluate", "--dataset", "voc", "--captions", "captions.json", "--out", "o", "--limit", 2)
+    assert result.exit_code == 1
+    assert "note: 0.png failed: there is no caption for 0.png; add one to the caption file" in result.stderr
+    assert "0 images, protocol standard" in Path("o/report.html").read_text()
+
+
+def test_words_that_a_small_model_has_never_seen_are_named() -> None:
+    (note,) = unknown_words(MODELS["scenes-dit"], ("sky", "pole"))
+    assert note == "scenes-dit has never seen the words pole; take a big model, e.g. --model sd15"
+    assert unknown_words(MODELS["sd15"], ("pole",)) == unknown_words(MODELS["scenes-dit"], ("fire engine",)) == []
+
+
+def test_unknown_data_sets_are_refused(run: Run) -> None:
+    assert f"Data set: {', '.join(DATASETS)}." in " ".join(get_args(DatasetOption)[1].help.split())
+    assert "scenes" in refusal(run("evaluate", "--dataset", "imagenet"))
+
+
+def test_a_killed_run_is_continued_to_the_same_bytes(run: Run) -> None:
+    words = ["evaluate", "--limit", "16", "--seed", "5", "--batch", "2", "--presets", "vanilla", "--out"]
+    records = Path("killed/records.jsonl")
+    command = [sys.executable, "-c", "from goca.cli import main; main()", *words, "killed"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(goca.__file__).parents[1])}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (records.exists() and records.read_bytes().count(b"\n") > 2):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    kept = records.read_bytes().count(b"\n") - 1
+    assert 2 <= kept < 16 and not Path("killed/results.json").exists()
+    assert run(*words, "killed", "--resume").exit_code == 0
+    assert run(*words, "whole").exit_code == 0
+    assert Path("killed/results.json").read_bytes() == Path("whole/results.json").read_bytes()
+    assert records.read_bytes() == Path("whole/records.jsonl").read_bytes()
