@@ -143,7 +143,7 @@ def test_one_class_without_background_says_that_it_gets_everything(family: str) 
     assert Segmenter(tiny_model(family))(photo(0), ["cat"], background=["snow"]).notes == ()
 
 
-@pytest.fixture(scope="module", params=["scenes-dit", "scenes-unet"])
+@pytest.fixture(scope="module", params=["scenes-dit", "scenes-unet", "scenes-mmdit"])
 def embedded(request: pytest.FixtureRequest) -> Segmenter:
     return Segmenter.from_pretrained(request.param)
 
@@ -202,7 +202,7 @@ def test_fast_mode_leaves_the_denoiser_after_the_last_layer_it_needs(family: str
     assert seen == list(layers[: needed + 1])
 
 
-@pytest.mark.parametrize("name", ["scenes-dit", "scenes-unet"])
+@pytest.mark.parametrize("name", ["scenes-dit", "scenes-unet", "scenes-mmdit"])
 def test_fast_mode_agrees_with_the_exact_one(name: str) -> None:
     exact = Segmenter.from_pretrained(name, method="paper")
     fast = Segmenter(exact.model, "paper", fast=True)

@@ -47,7 +47,8 @@ def load(
 
     Args:
         device: the first accelerator, else the CPU, by default.
-        dtype: by default float32 on the CPU and for embedded models, float16 on an accelerator.
+        dtype: by default float32 on the CPU and for embedded models; on an accelerator bfloat16, which suits every
+            family, or float16 where a CUDA card is too old for it.
         revision: branch, tag or commit of a hub repository.
         offload: where weights rest while they are not needed: ``None`` (on the device), ``"model"`` (each component in
             main memory until its turn) or ``"sequential"`` (each layer; least memory, slowest).
@@ -68,7 +69,9 @@ def load(
     spec = MODELS.get(name)
     if dtype is None:
         embedded = spec is not None and spec.vocabulary is not None
-        dtype = torch.float32 if embedded or device.type == "cpu" else torch.float16
+        old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        half = torch.float16 if old else torch.bfloat16
+        dtype = torch.float32 if embedded or device.type == "cpu" else half
     with memory_errors(name):
         pipeline = _read_pipeline(name, dtype, revision)
         if lora is not None:

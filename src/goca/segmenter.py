@@ -29,7 +29,6 @@ from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
 
 Images = ImageSource | Sequence[ImageSource]
 BATCH = 8
-FAST_STRIDE = 4
 KEPT_PROMPTS = 64
 UNFAMILIAR = (
     "this image does not look like the drawn scenes that {name} knows, so expect little of the result; "
@@ -284,7 +283,7 @@ class Segmenter:
             spec.reference_layer,
             spec.refine_layers,
             self.refine_order(method),
-            FAST_STRIDE if self.fast else 1,
+            self.fast,
         )
 
     def refine_order(self, method: Method) -> int:

@@ -42,6 +42,16 @@ def test_blocks_of_pixels_change_nothing(monkeypatch):
     torch.testing.assert_close(aggregate_heads(record), whole)
 
 
+@pytest.mark.parametrize("block", [50, 2**17])
+def test_pairs_are_exact_where_neighbouring_pixels_are_alike(monkeypatch, block):
+    monkeypatch.setattr(attention, "BLOCK_SCORES_CPU", block)
+    (record,) = random_records([(5, 8)])
+    record = replace(record, cross_query=record.cross_query[:, ::2].repeat_interleave(2, dim=1))
+    torch.testing.assert_close(aggregate_heads(record, paired=True), aggregate_heads(record))
+    other = random_records([(5, 8)], seed=3)[0]
+    assert not torch.allclose(aggregate_heads(other, paired=True), aggregate_heads(other), atol=1e-3)
+
+
 def test_heads_are_averaged_without_values_and_where_the_output_vanishes():
     (record,) = random_records([(4, 4)])
     average = aggregate_heads(record, "average")

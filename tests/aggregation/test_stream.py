@@ -18,8 +18,8 @@ from goca.refine import FusedMap, MeanMap
 PAPER = ("dot-product w/o clamp", "dot-product similarity")
 
 
-def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1, stride=1):
-    aggregator = MapAggregator(*rules, size, [r.name for r in records], f"layer{at}", refine_layers, order, stride)
+def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1, fast=False):
+    aggregator = MapAggregator(*rules, size, [r.name for r in records], f"layer{at}", refine_layers, order, fast)
     for record in records:
         aggregator.add(record)
     return aggregator.finish()
@@ -112,7 +112,7 @@ def equal_neighbours(record):
 def test_the_fast_refinement_is_exact_where_neighbouring_keys_are_equal(monkeypatch, joint, masked, order):
     monkeypatch.setattr(stream_module, "PAIRED_PIXELS", 48)
     records = [equal_neighbours(each) for each in random_records([(6, 8), (5, 4), (3, 8)], joint=joint, masked=masked)]
-    found = stream(records, (6, 8), refine_layers=("layer0", "layer1"), order=order, stride=2)
+    found = stream(records, (6, 8), refine_layers=("layer0", "layer1"), order=order, fast=True)
     assert_same_refinement(found, literal(records, (6, 8), refine_layers=("layer0", "layer1")), (6, 8), order)
     assert {(part.grid, part.paired) for part in found.refiner.maps} == {((6, 8), True), ((5, 4), False)}
 

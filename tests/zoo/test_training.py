@@ -102,7 +102,7 @@ def test_a_run_becomes_a_stock_pipeline(kind: str, name: str, tmp_path: Path) ->
 def test_training_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train.adopt(run, train.WEIGHTS)
-    for kind in ("dit", "unet"):
+    for kind in arch.DENOISERS:
         state = torch.load(run / kind / "checkpoint.pt", weights_only=True)
         seen = json.loads((train.WEIGHTS / f"scenes-{kind}" / "training.json").read_text())["samples_seen"]
         assert state["step"] == seen // train.BATCH > 0

@@ -37,10 +37,11 @@ class Attention:
         mask = torch.cat([others, means.new_full((means.shape[1],), log(2))])
         return replace(self, key=torch.cat([self.key[:, :first].float(), means], dim=1), mask=mask)
 
-    def blocks(self, rows: int, heads: int = 1) -> Iterator[tuple[int, int]]:
-        """Consecutive (first, last) that cut ``rows`` queries so that ``heads`` heads' scores fit the memory budget."""
+    def blocks(self, rows: int, heads: int = 1, budgets: int = 1) -> Iterator[tuple[int, int]]:
+        """Consecutive (first, last) that cut ``rows`` queries into blocks of even length, so that the scores of
+        ``heads`` heads fit so many memory budgets."""
         budget = BLOCK_SCORES_CPU if self.query.device.type == "cpu" else BLOCK_SCORES_DEVICE
-        step = max(1, budget // (heads * self.key.shape[1]))
+        step = max(2, budgets * budget // (heads * self.key.shape[1]) // 2 * 2)
         for first in range(0, rows, step):
             yield first, min(first + step, rows)
 

@@ -76,10 +76,11 @@ def affinity(
     return torch.softmax((queries * features.shape[-1] ** -0.5) @ features.T, dim=-1)
 
 
-def sample_rows(grid: Grid, stride: int) -> Int64[Tensor, " rows"]:
-    """Every ``stride``-th pixel of every ``stride``-th row, from the middle of the first cell on."""
+def sample_rows(grid: Grid) -> Int64[Tensor, " rows"]:
+    """Pixels at regular distances: every fourth of every fourth row, about 8 x 8 of them on grids beyond 32 x 32."""
     pixels = torch.arange(grid[0] * grid[1]).view(grid)
-    return pixels[min(stride // 2, grid[0] - 1) :: stride, min(stride // 2, grid[1] - 1) :: stride].flatten()
+    down, right = (max(4, side // 8) for side in grid)
+    return pixels[min(down // 2, grid[0] - 1) :: down, min(right // 2, grid[1] - 1) :: right].flatten()
 
 
 class Comparison:

@@ -58,8 +58,9 @@ class MapAggregator:
         reference: name of the layer whose record carries the reference features; not needed by layer rule "vanilla".
         refine_layers: names of the layers whose self-attention refines; ignored at order 0.
         refine_order: how often the refinement will be applied; decides how it is computed.
-        stride: weigh the layers by every ``stride``-th row and column of the reference grid only, and refine over means
-            of neighbouring keys on grids of :data:`PAIRED_PIXELS` or more; 1 is exact.
+        fast: weigh the layers by a sample of the reference grid's rows, see
+            :func:`goca.aggregation.layers.sample_rows`; on grids of :data:`PAIRED_PIXELS` or more, weigh the heads of
+            neighbouring pixels alike and refine over means of neighbouring keys.
 
     Raises:
         ValueError: unknown rule, no layer, or a rule without its reference layer.
@@ -74,7 +75,7 @@ class MapAggregator:
         reference: str | None = None,
         refine_layers: Collection[str] = (),
         refine_order: int = 0,
-        stride: int = 1,
+        fast: bool = False,
     ) -> None:
         head_rule(head_rule_name)
         self.head_rule = head_rule_name
@@ -88,7 +89,7 @@ class MapAggregator:
         self.reference = None if self.layer_rule is None else reference
         self.refine_layers = frozenset(refine_layers if refine_order > 0 else ())
         self.refine_order = refine_order
-        self.stride = stride
+        self.fast = fast
         self._seen: set[str] = set()
         self._pending: list[tuple[str, Grid, Attention]] = []
         self._maps: dict[str, tuple[Grid, Tensor]] = {}
@@ -126,7 +127,7 @@ class MapAggregator:
         self._seen.add(name)
         compared = self.layer_rule is not None and name in self.cross_layers
         if name in self.cross_layers:
-            self._maps[name] = (grid, aggregate_heads(record, self.head_rule))
+            self._maps[name] = (grid, aggregate_heads(record, self.head_rule, self._pairs(grid)))
             if not compared:
                 self._weigh(name, self._maps[name][1].new_ones(()))
         if compared or name in self.refine_layers:
@@ -134,7 +135,7 @@ class MapAggregator:
         if name == self.reference:
             if record.reference is None:
                 raise ValueError(f"layer {name!r} is the reference layer, but its record has no reference features")
-            rows = None if self.stride == 1 else sample_rows(grid, self.stride)
+            rows = sample_rows(grid) if self.fast else None
             self._affinity = (affinity(record.reference, rows), grid, rows)
         if self.layer_rule is None or self._affinity is not None:
             for waiting in self._pending:
@@ -182,8 +183,9 @@ class MapAggregator:
             self._pass(name, grid, attention, compared, refines)
 
     def _pairs(self, grid: Grid) -> bool:
-        """Whether the refinement reads neighbouring keys of layers on ``grid`` as one."""
-        return self.stride > 1 and grid[1] % 2 == 0 and grid[0] * grid[1] >= PAIRED_PIXELS
+        """Whether neighbouring pixels of layers on ``grid`` share head weights, and neighbouring keys are refined as
+        one."""
+        return self.fast and grid[1] % 2 == 0 and grid[0] * grid[1] >= PAIRED_PIXELS
 
     def _pass(self, name: str, grid: Grid, attention: Attention, compared: bool, refines: bool) -> None:
         """One pass over a layer's self-attention rows."""

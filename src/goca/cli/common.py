@@ -25,7 +25,7 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")]
 DtypeOption = Annotated[
     str | None,
-    typer.Option(help="float32, float16, bfloat16. Default: float32 on a CPU, float16 on an accelerator."),
+    typer.Option(help="float32, float16, bfloat16. Default: float32 on a CPU, bfloat16 on an accelerator."),
 ]
 OffloadOption = Annotated[
     str | None,

@@ -17,7 +17,7 @@ from goca.guidance.maths import counterweight, guidance_rate, region_masks
 from goca.guidance.pipelines import Layout
 from goca.guidance.text import PromptTokens
 from goca.method import Method
-from goca.segmenter import FAST_STRIDE, Segmenter
+from goca.segmenter import Segmenter
 from goca.types import Grid, LayerRecord
 
 POSITIVE, NEGATIVE, SEGMENT = "positive", "negative", "segment"
@@ -181,7 +181,7 @@ class Run:
                 wanted[SEGMENT] = segmenter.method
             made = {(use, image): segmenter.aggregator(method, grid) for use, method in wanted.items()}
             if (NEGATIVE, image) in made:
-                made[NEGATIVE, image].stride = FAST_STRIDE  # one map of it is used, and that is thresholded
+                made[NEGATIVE, image].fast = True  # one map of it is used, and that is thresholded
             self.aggregators |= made
             receivers.append(list(made.values()))
         layers = {layer for aggregators in receivers for each in aggregators for layer in each.layers}

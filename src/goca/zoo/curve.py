@@ -62,7 +62,7 @@ def plot(curves: dict[str, list[dict[str, float]]], logs: dict[str, list[dict[st
 
 
 def main(
-    kinds: Annotated[list[str], typer.Argument(help="dit, unet or both")],
+    kinds: Annotated[list[str], typer.Argument(help="dit, unet, mmdit")],
     run: Annotated[Path, typer.Option(help="Folder of the training run.")],
     plot_file: Annotated[Path, typer.Option("--plot", help="Where the picture goes.")],
     limit: Annotated[int, typer.Option(help="Scenes per snapshot.")] = 100,

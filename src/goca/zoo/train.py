@@ -274,8 +274,6 @@ def adopt(run: Run, weights: Annotated[Path, typer.Option(help="Folder of the ex
         raise typer.BadParameter(f"{run} is not empty; name a new folder")
     for kind in arch.DENOISERS:
         source = weights / f"scenes-{kind}"
-        if not source.is_dir():
-            continue
         model = arch.build_model(kind)
         for name, fresh in model.items():
             part_class: Any = type(fresh)
