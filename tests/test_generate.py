@@ -205,6 +205,21 @@ def test_a_distilled_model_says_which_guidance_it_has(tmp_path: Path, monkeypatc
     assert "is guidance-distilled and takes the scale as an input" in refusal(result)
 
 
+def test_flux_without_embedded_guidance_is_guided_by_the_empty_prompt() -> None:
+    pipeline = tiny.flux.build(guidance_embeds=False)
+    pipeline.vae.register_to_config(shift_factor=0.0)
+    make = Generator(Segmenter.from_pipeline(pipeline), scale=3.0, steps=2, size=(32, 48))
+    options = make.options()
+    assert (options["true_cfg_scale"], options["negative_prompt"]) == (3.0, "")
+    assert options["max_sequence_length"] == 16 and "guidance_scale" not in options
+    calls: list[int] = []
+    pipeline.transformer.register_forward_hook(lambda _module, _inputs, _output: calls.append(1))
+    drawn = {kind: make.like(kind)(PROMPT, 5).image.tobytes() for kind in ("cfg", "s-cfg", "goca")}
+    assert len(set(drawn.values())) == 3 and len(calls) == 3 * 2 * 2
+    distilled = Generator(Segmenter.from_pipeline(tiny.flux.build()), "cfg", scale=3.0).options()
+    assert distilled["guidance_scale"] == 3.0 and "true_cfg_scale" not in distilled
+
+
 def test_things_of_a_prompt() -> None:
     assert name_things("A cat,  the palm tree, sky.", None) == ["cat", "palm tree", "sky"]
     assert name_things("a car and a tree on grass", ("tree", "palm tree", "car", "grass", "a")) == [

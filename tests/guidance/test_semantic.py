@@ -15,7 +15,8 @@ from goca.guidance import SemanticGuidance, run
 from goca.guidance.pipelines import LAYOUTS
 from goca.segmenter import Segmenter
 
-GUIDED = [name for name in tiny.FAMILIES if name not in ("flux", "flux2")]
+DISTILLED = ("flux", "flux2")
+GUIDED = ["flux undistilled", *(name for name in tiny.FAMILIES if name not in DISTILLED)]
 PROMPT = "cat, grass"
 EXACT = ("unet", "zimage", "auraflow", "chroma")  # whose batches are their singles to the last bit
 STEPS = 4
@@ -23,6 +24,8 @@ SIZES = {"SanaPipeline": (64, 96), "HunyuanDiTPipeline": (128, 192)}
 
 
 def build(family: str) -> Any:
+    if family == "flux undistilled":
+        return tiny.flux.build(guidance_embeds=False)
     pipeline = tiny.FAMILIES[family].build()
     if family == "hunyuandit":  # its stock call counts 77 and 256 tokens; the tiny model has fewer
         encode, config = pipeline.encode_prompt, pipeline.transformer.config
@@ -222,7 +225,7 @@ def test_a_compiled_denoiser_is_guided_alike() -> None:
         torch.testing.assert_close(draw(pipeline), expected)
 
 
-@pytest.mark.parametrize("family", ["flux", "flux2"])
+@pytest.mark.parametrize("family", DISTILLED)
 def test_distilled_models_are_refused(family: str) -> None:
     pipeline = build(family)
     with pytest.raises(ValueError, match="is guidance-distilled and takes the scale as an input"):
@@ -230,10 +233,12 @@ def test_distilled_models_are_refused(family: str) -> None:
 
 
 def test_models_of_few_steps_are_refused() -> None:
-    pipeline = build("flux2-klein")
-    pipeline.register_to_config(is_distilled=True)
-    with pytest.raises(ValueError, match="distilled to few steps and needs none"):
-        SemanticGuidance(pipeline)
+    klein, schnell = build("flux2-klein"), build("flux undistilled")
+    klein.register_to_config(is_distilled=True)
+    schnell.register_to_config(_name_or_path="black-forest-labs/FLUX.1-schnell")
+    for pipeline in (klein, schnell):
+        with pytest.raises(ValueError, match="distilled to few steps and needs none"):
+            SemanticGuidance(pipeline)
 
 
 def test_bad_input_is_refused_in_one_sentence() -> None:
@@ -255,12 +260,14 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
         with pytest.raises(ValueError, match="pass segment=True"):
             guidance.segmentation(draw(pipeline, output_type="pil")[0], ["cat"])
     assert state(pipeline) == before
-    with SemanticGuidance(build("qwenimage")) as guidance, pytest.raises(ValueError, match="pass negative_prompt"):
-        draw(guidance.segmenter.model.pipeline, negative_prompt=None)
+    for family, negative in (("qwenimage", "' '"), ("flux undistilled", "''")):
+        expected = f"pass negative_prompt={negative} beside true_cfg_scale"
+        with SemanticGuidance(build(family)) as guidance, pytest.raises(ValueError, match=expected):
+            draw(guidance.segmenter.model.pipeline, negative_prompt=None)
 
 
 def test_every_supported_pipeline_has_a_verdict() -> None:
     from goca.backbones import BACKBONES
 
-    refused = {"FluxPipeline", "Flux2Pipeline", "Flux2KleinKVPipeline"}
+    refused = {"Flux2Pipeline", "Flux2KleinKVPipeline"}
     assert {name for family in BACKBONES.values() for name in family.pipelines} == refused | set(LAYOUTS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from goca.cli import ablate, bench, caption, evaluate, generate, models, scenes, segment, verify
-from goca.cli.common import OneSentenceErrors
+from goca.cli import ablate, bench, caption, evaluate, generate, guidance_table, models, scenes, segment, verify
+from goca.cli.common import OneSentenceErrors, OptionalRay
 
 app = typer.Typer(
     name="goca",
@@ -15,11 +15,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.command()(segment.segment)
+app.command(cls=OptionalRay)(segment.segment)
 app.command()(generate.generate)
+app.command()(guidance_table.guidance_table)
 app.command()(models.models)
 app.command()(scenes.scenes)
-app.command()(evaluate.evaluate)
+app.command(cls=OptionalRay)(evaluate.evaluate)
 app.command()(ablate.ablate)
 app.command()(verify.verify)
 app.command()(bench.bench)

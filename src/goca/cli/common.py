@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from goca.segmenter import Segmenter
 
 
+ADDRESS = r"local|auto|ray://\S+|[\w.-]+:\d+"
 DTYPES = ("float32", "float16", "bfloat16")
 ModelOption = Annotated[
     str | None,
@@ -40,6 +42,28 @@ SizeOption = Annotated[
 AspectOption = Annotated[
     bool, typer.Option("--keep-aspect", help="Keep the images' shape, at the area of that square.")
 ]
+
+
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Spread the work over processes with Ray: on the cluster at ADDRESS (host:port, auto), else on this one.",
+    ),
+]
+WorkersOption = Annotated[int, typer.Option(help="Processes that work at once with --ray.")]
+
+
+class OptionalRay(TyperCommand):
+    """A command whose ``--ray`` may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        complete = list(args)
+        if "--ray" in complete:
+            after = complete.index("--ray") + 1
+            if not re.fullmatch(ADDRESS, "".join(complete[after : after + 1])):
+                complete.insert(after, "local")
+        return super().parse_args(ctx, complete)
 
 
 class OneSentenceErrors(TyperGroup):

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -21,8 +22,10 @@ from goca.cli.common import (
     LoraOption,
     ModelOption,
     OffloadOption,
+    RayOption,
     RevisionOption,
     SizeOption,
+    WorkersOption,
     clean_stdout,
     load_segmenter,
     print_json,
@@ -90,6 +93,8 @@ class Request:
     batch: int
     out: Path | None
     resume: bool
+    ray: str | None = None
+    workers: int = 2
 
 
 def evaluate(
@@ -124,6 +129,8 @@ def evaluate(
     keep_aspect: AspectOption = False,
     out: OutOption = None,
     resume: ResumeOption = False,
+    ray: RayOption = None,
+    workers: WorkersOption = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods by their agreement with the true masks: mIoU, pixel accuracy, boundary IoU.
@@ -133,7 +140,9 @@ def evaluate(
 
     Example: goca evaluate --dataset scenes --limit 60 --presets vanilla,paper,daam --out scores
     """
-    request = Request(dataset, root, split, protocol, threshold, captions, alignment, limit, seed, batch, out, resume)
+    request = Request(
+        dataset, root, split, protocol, threshold, captions, alignment, limit, seed, batch, out, resume, ray, workers
+    )
     with clean_stdout():
         from goca.evaluation.baselines import find_contenders
 
@@ -203,7 +212,29 @@ def run(
             records = RecordFile(request.out / "records.jsonl", settings, resume=request.resume)
             stack.enter_context(records)
         report = stack.enter_context(progress("evaluating"))
-        found = evaluate(segmenter, dataset, task, limit=count, batch=request.batch, records=records, progress=report)
+        compute = None
+        if request.ray is not None:
+            from goca.cluster import connect, evaluate_groups
+
+            connect(request.ray, request.workers)
+            compute = partial(
+                evaluate_groups,
+                model=model_options,
+                dataset=dataset,
+                task=task,
+                address=request.ray,
+                workers=request.workers,
+            )
+        found = evaluate(
+            segmenter,
+            dataset,
+            task,
+            limit=count,
+            batch=request.batch,
+            records=records,
+            progress=report,
+            compute=compute,
+        )
     answer = {
         "dataset": dataset.key,
         "model": segmenter.model.spec.name,

@@ -16,8 +16,10 @@ from goca.cli.common import (
     LoraOption,
     ModelOption,
     OffloadOption,
+    RayOption,
     RevisionOption,
     SizeOption,
+    WorkersOption,
     clean_stdout,
     load_segmenter,
     print_json,
@@ -58,37 +60,46 @@ def segment(
     size: SizeOption = None,
     keep_aspect: AspectOption = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("goca-out"),
+    ray: RayOption = None,
+    workers: WorkersOption = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Segment images into the classes that you name.
 
     Writes for every image IMAGE_overlay.png, IMAGE_labels.png (indexed), IMAGE_heat_CLASS.png and IMAGE.json (with
-    COCO RLE).
+    COCO RLE). With --ray IMAGE may also be a folder, a Parquet file with the columns path and bytes, or an address such
+    as s3://bucket/folder, and the results are Parquet files with one row per image.
 
     Example: goca segment photo.jpg --classes "cat,grass,sky" --model sd15
     """
+    names, phrases = split_list(classes), split_list(background or [])
+    if not names:
+        raise ValueError('name at least one class, for example --classes "cat,grass,sky"')
+    options: dict[str, Any] = {
+        "model": model,
+        "preset": preset,
+        "device": device,
+        "dtype": dtype,
+        "offload": offload,
+        "revision": revision,
+        "lora": lora,
+        "fast": fast,
+        "size": size,
+        "keep_aspect": keep_aspect,
+    }
+    check_folder(out)
+    if ray is not None:
+        if threshold is not None:
+            raise ValueError("--threshold is not available with --ray; name --background instead")
+        request = {"classes": names, "caption": caption, "background": phrases, "seed": seed}
+        _segment_on_ray(images, options, request, out, ray, workers, as_json)
+        return
     with clean_stdout():
-        names = split_list(classes)
-        if not names:
-            raise ValueError('name at least one class, for example --classes "cat,grass,sky"')
         check_images(images)
-        check_folder(out)
-        segmenter = load_segmenter(
-            model,
-            preset=preset,
-            device=device,
-            dtype=dtype,
-            offload=offload,
-            revision=revision,
-            lora=lora,
-            fast=fast,
-            size=size,
-            keep_aspect=keep_aspect,
-        )
+        segmenter = load_segmenter(**options)
         if threshold is not None:
             method = segmenter.method
             segmenter.method = replace(method, threshold=threshold)
-        phrases = split_list(background or [])
         segmenter.prompt(names, caption=caption, background=phrases)
         answers = []
         with progress("segmenting") as report:
@@ -104,6 +115,31 @@ def segment(
         for answer in answers:
             areas = ", ".join(f"{entry['name']} {entry['area']:.0%}" for entry in answer["classes"])
             typer.echo(f"{answer['image']}: {areas}\n  {answer['files']['overlay']}")
+
+
+def _segment_on_ray(
+    images: list[str],
+    options: dict[str, Any],
+    request: dict[str, Any],
+    out: Path,
+    address: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Segment on a cluster, then say what failed; exit code 1 where an image did."""
+    with clean_stdout():
+        from goca.cluster import segment_files
+
+        count, failures = segment_files(images, options, request, str(out), address=address, workers=workers)
+    for path, reason in failures:
+        typer.echo(f"note: {path} failed: {reason}", err=True)
+    if as_json:
+        failed = [{"image": path, "reason": reason} for path, reason in failures]
+        print_json({"images": count, "failures": failed, "out": str(out)})
+    else:
+        typer.echo(f"{count - len(failures)} of {count} images segmented: {out}")
+    if failures:
+        raise typer.Exit(1)
 
 
 def check_images(images: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ def evaluate(
     batch: int = BATCH,
     records: RecordFile | None = None,
     progress: Callable[[int, int], None] | None = None,
+    compute: Callable[[list[range]], Iterable[list[Record]]] | None = None,
 ) -> list[Record]:
     """Records of the first ``limit`` images, in order.
 
@@ -49,6 +50,7 @@ def evaluate(
         batch: images that are read, computed and written down together.
         records: file to continue; batches that it holds without a failure are not computed again.
         progress: called with (images done, images in all).
+        compute: from groups of indices to their records, in any order; by default this process does it.
 
     Raises:
         ValueError: ``limit`` or ``batch`` below 1.
@@ -56,15 +58,19 @@ def evaluate(
     count = count_images(dataset, limit)
     done = {} if records is None else {entry["index"]: Record.from_json(entry, task) for entry in records.entries}
     with memory_errors(segmenter.model.spec.name):
-        for group in pending_groups(count, batch, done):
-            if progress is not None:
-                progress(group.start, count)
-            found = evaluate_indices(segmenter, dataset, group, task)
+        groups = list(pending_groups(count, batch, done))
+        finished = count - sum(map(len, groups))
+        if compute is None:
+            parts: Iterable[list[Record]] = (evaluate_indices(segmenter, dataset, group, task) for group in groups)
+        else:
+            parts = compute(groups)
+        for found in parts:
             done |= {record.index: record for record in found}
             if records is not None:
                 records.append([record.to_json() for record in found])
-    if progress is not None:
-        progress(count, count)
+            finished += len(found)
+            if progress is not None:
+                progress(finished, count)
     return [done[index] for index in range(count)]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from goca.guidance.pipelines import plain_layout
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
 from goca.guidance.text import read_prompt
@@ -95,7 +96,8 @@ class Generator:
 
     def options(self) -> dict[str, Any]:
         """Arguments of the pipeline beside the prompt; it gets those that it knows."""
-        pipeline = self.segmenter.model.pipeline
+        pipeline, backbone = self.segmenter.model.pipeline, self.segmenter.model.backbone
+        layout = plain_layout(backbone)
         known = inspect.signature(type(pipeline).__call__).parameters
         chosen: dict[str, Any] = {
             "height": self.size[0],
@@ -105,10 +107,11 @@ class Generator:
         }
         if self.steps is not None:
             chosen["num_inference_steps"] = self.steps
-        if type(pipeline).__name__ == "QwenImagePipeline":
-            chosen |= {"true_cfg_scale": self.scale, "negative_prompt": " "}
-        else:
-            chosen["guidance_scale"] = self.scale
+        chosen[layout.argument] = self.scale
+        if layout.negative is not None:
+            chosen["negative_prompt"] = layout.negative
+        if type(pipeline).__name__ == "FluxPipeline":  # which pads to 512 tokens, however many the model knows
+            chosen["max_sequence_length"] = backbone.max_tokens
         return {name: value for name, value in chosen.items() if name in known}
 
     def __call__(

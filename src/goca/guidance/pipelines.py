@@ -23,6 +23,7 @@ class Layout:
         argument: the pipeline's argument that is the scale.
         offset: what the pipeline's formula adds to that scale.
         padded_front: shorter texts of a batch are filled up in front.
+        negative: what has to be passed as ``negative_prompt`` for the pipeline to guide at all; ``None`` for nothing.
     """
 
     joined: bool = True
@@ -30,6 +31,7 @@ class Layout:
     argument: str = "guidance_scale"
     offset: float = 0.0
     padded_front: bool = False
+    negative: str | None = None
 
 
 JOINED, SEPARATE = Layout(), Layout(joined=False)
@@ -48,7 +50,8 @@ LAYOUTS: dict[str, Layout] = {
     "CogView4Pipeline": Layout(joined=False, padded_front=True),
     "ChromaPipeline": SEPARATE,
     "Flux2KleinPipeline": SEPARATE,
-    "QwenImagePipeline": Layout(joined=False, argument="true_cfg_scale"),
+    "QwenImagePipeline": Layout(joined=False, argument="true_cfg_scale", negative=" "),
+    "FluxPipeline": Layout(joined=False, argument="true_cfg_scale", negative=""),
 }
 EMBEDDED = (
     "{name} has no classifier-free guidance: it is guidance-distilled and takes the scale as an input of the denoiser, "
@@ -66,12 +69,24 @@ def guidance_layout(backbone: Backbone, name: str) -> Layout:
     Raises:
         ValueError: a model without classifier-free guidance; the message calls it ``name`` and says what it has.
     """
+    reason = refusal(backbone)
+    if reason:
+        raise ValueError(reason.format(name=name))
+    return LAYOUTS[type(backbone.pipeline).__name__]
+
+
+def plain_layout(backbone: Backbone) -> Layout:
+    """How the pipeline takes a scale, be it guided or distilled, which has an argument of its own for that."""
+    return JOINED if refusal(backbone) else LAYOUTS[type(backbone.pipeline).__name__]
+
+
+def refusal(backbone: Backbone) -> str | None:
+    """Why the model has no classifier-free guidance, if so, with a place for its name."""
     config, pipeline = backbone.denoiser.config, backbone.pipeline
     if config.get("guidance_embeds") or config.get("time_cond_proj_dim"):
-        raise ValueError(EMBEDDED.format(name=name))
-    if type(pipeline).__name__ not in LAYOUTS or pipeline.config.get("is_distilled"):
-        raise ValueError(DISTILLED.format(name=name))
-    return LAYOUTS[type(pipeline).__name__]
+        return EMBEDDED
+    few_steps = pipeline.config.get("is_distilled") or "schnell" in str(pipeline.name_or_path).lower()
+    return DISTILLED if few_steps or type(pipeline).__name__ not in LAYOUTS else None
 
 
 @contextmanager

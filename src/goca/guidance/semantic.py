@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 
 from goca.aggregation.stream import Aggregation
-from goca.guidance.pipelines import JOINED, LAYOUTS, around_calls, guidance_layout, latent_size, prompts_of
+from goca.guidance.pipelines import around_calls, guidance_layout, latent_size, plain_layout, prompts_of
 from goca.guidance.run import GuidanceStep, Plan, Run
 from goca.guidance.text import PromptTokens, read_prompt, shorten
 from goca.method import PRESETS, Method
@@ -27,7 +27,7 @@ MASKS: dict[str, Method | None] = {
 SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
 NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
 WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example, or masks='none'"
-NO_NEGATIVE = "{name} guides only against a second prompt; pass negative_prompt=' ' beside true_cfg_scale"
+NO_NEGATIVE = "{name} guides only against a second prompt; pass negative_prompt={negative!r} beside true_cfg_scale"
 
 
 class SemanticGuidance:
@@ -77,10 +77,9 @@ class SemanticGuidance:
         self.every, self.interval, self.segment, self.trace = every, interval, segment, trace
         self.steps: list[GuidanceStep] = []
         self.notes: list[str] = []
-        pipeline, backbone = self.segmenter.model.pipeline, self.segmenter.model.backbone
-        self._layout = LAYOUTS.get(type(pipeline).__name__, JOINED)
-        if self.method is not None:
-            self._layout = guidance_layout(backbone, self.segmenter.model.spec.name)
+        backbone = self.segmenter.model.backbone
+        name = self.segmenter.model.spec.name
+        self._layout = plain_layout(backbone) if self.method is None else guidance_layout(backbone, name)
         self._prompts: list[PromptTokens] = []
         self._aggregations: list[list[Aggregation]] = []
         self._cleanup = ExitStack()
@@ -145,8 +144,9 @@ class SemanticGuidance:
         self.steps, self.notes, self._aggregations = [], [], []
         if self.method is not None:
             self.check_scale(float(arguments[self._layout.argument] or 0))
-            if "true_cfg_scale" in arguments and arguments.get("negative_prompt") is None:
-                raise ValueError(NO_NEGATIVE.format(name=self.segmenter.model.spec.name))
+            negative = self._layout.negative
+            if negative is not None and arguments.get("negative_prompt") is None:
+                raise ValueError(NO_NEGATIVE.format(name=self.segmenter.model.spec.name, negative=negative))
         texts = [read_prompt(backbone, text) for text in prompts_of(self.segmenter.model.pipeline, arguments)]
         self.notes = [
             NOTHING_NAMED.format(prompt=shorten(each.text))

@@ -57,6 +57,7 @@ def build_vae() -> AutoencoderKL:
         norm_num_groups=8,
         mid_block_add_attention=False,
         sample_size=128,
+        shift_factor=0.0,
     )
 
 

@@ -13,6 +13,7 @@ from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.models import load
 from goca.render import class_colours, indexed_image
 from goca.segmenter import Segmenter
+from goca.zoo.architectures import JOINT_TEXT_LENGTH
 
 PROMPTS = (
     "penguin, snow, sky",
@@ -46,7 +47,7 @@ def generated(steps: int = 40, scale: float = 3.0) -> Image.Image:
     options: dict[str, dict[str, object]] = {
         "scenes-dit": {"guidance_scale": scale, "clean_caption": False, "use_resolution_binning": False},
         "scenes-unet": {"guidance_scale": scale},
-        "scenes-mmdit": {"true_cfg_scale": scale, "negative_prompt": ""},
+        "scenes-mmdit": {"true_cfg_scale": scale, "negative_prompt": "", "max_sequence_length": JOINT_TEXT_LENGTH},
     }
     rows, captions = [], []
     for name, guidance in options.items():
