@@ -169,7 +169,9 @@ _SCENES_MMDIT = ModelSpec(
     head_rule="average",
     output_grid=16,
     description="embedded FLUX-style transformer, drawn scenes only",
+    parameters=6_472_976,
     vocabulary=SCENES_VOCABULARY,
+    familiar_error=0.0148,
 )
 _SDXL = ModelSpec(
     name="sdxl",
