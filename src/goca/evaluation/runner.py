@@ -60,6 +60,8 @@ def evaluate(
     with memory_errors(segmenter.model.spec.name):
         groups = list(pending_groups(count, batch, done))
         finished = count - sum(map(len, groups))
+        if progress is not None:
+            progress(finished, count)
         if compute is None:
             parts: Iterable[list[Record]] = (evaluate_indices(segmenter, dataset, group, task) for group in groups)
         else:
