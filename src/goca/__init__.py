@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from goca.guidance.semantic import SemanticGuidance
     from goca.images import ImageError
     from goca.method import PRESETS, Method
     from goca.models import list_models
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from goca.segmenter import Segmenter
 
 __version__ = "0.1.0"
-__all__ = ["PRESETS", "ImageError", "Method", "Segmentation", "Segmenter", "list_models"]
+__all__ = ["PRESETS", "ImageError", "Method", "Segmentation", "Segmenter", "SemanticGuidance", "list_models"]
 
 _HOMES = {
     "PRESETS": "goca.method",
@@ -24,6 +25,7 @@ _HOMES = {
     "Method": "goca.method",
     "Segmentation": "goca.result",
     "Segmenter": "goca.segmenter",
+    "SemanticGuidance": "goca.guidance.semantic",
     "list_models": "goca.models",
 }
 

@@ -91,6 +91,26 @@ def test_rows_skipped_by_nearest_downsampling_are_not_computed(monkeypatch):
     assert sorted(computed) == [(24, 24), (24, 96)]
 
 
+@pytest.mark.parametrize(("rule", "times"), [("average", 1), (PAPER[0], 1), ("average", 2)])
+def test_one_softmax_serves_the_words_and_the_layer_weight_where_heads_are_averaged(monkeypatch, rule, times):
+    """Joint attention has both in the same rows; rows that downsampling skips are then computed for the words."""
+    records = random_records([(8, 12), (8 // times, 12 // times)], joint=True, masked=1)
+    computed = []
+    rows_of = attention.Attention.mean_rows
+
+    def counting(self, rows):
+        block = rows_of(self, rows)
+        computed.append(tuple(block.shape))
+        return block
+
+    monkeypatch.setattr(attention.Attention, "mean_rows", counting)
+    found = stream(records, (8, 12), (rule, PAPER[1]))
+    assert_equal(found, literal(records, (8, 12), (rule, PAPER[1])))
+    tokens = records[0].cross_key.shape[1]
+    text = tokens if rule == "average" else 0
+    assert computed == [(96, 96 + text), (96 // times**2, 96 // times**2 + text)]
+
+
 def test_fused_refinement_where_it_is_cheaper_and_mean_map_where_rows_are_there_anyway():
     records = random_records([(8, 8), (2, 2), (8, 8)])
     layers = ("layer0", "layer1", "layer2")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goca.types import LayerRecord
 
-BLOCK_SCORES_CPU = 2**17  # 512 KiB of scores stay in the cache
+BLOCK_SCORES_CPU = 2**19  # 2 MiB of scores stay in the cache, and enough rows share each read of the keys
 BLOCK_SCORES_DEVICE = 2**26  # 256 MiB, so that a block is worth its kernel launches
 
 
@@ -37,11 +37,11 @@ class Attention:
         mask = torch.cat([others, means.new_full((means.shape[1],), log(2))])
         return replace(self, key=torch.cat([self.key[:, :first].float(), means], dim=1), mask=mask)
 
-    def blocks(self, rows: int, heads: int = 1, budgets: int = 1) -> Iterator[tuple[int, int]]:
+    def blocks(self, rows: int, heads: int = 1) -> Iterator[tuple[int, int]]:
         """Consecutive (first, last) that cut ``rows`` queries into blocks of even length, so that the scores of
-        ``heads`` heads fit so many memory budgets."""
+        ``heads`` heads fit the memory budget."""
         budget = BLOCK_SCORES_CPU if self.query.device.type == "cpu" else BLOCK_SCORES_DEVICE
-        step = max(2, budgets * budget // (heads * self.key.shape[1]) // 2 * 2)
+        step = max(2, budget // (heads * self.key.shape[1]) // 2 * 2)
         for first in range(0, rows, step):
             yield first, min(first + step, rows)
 

@@ -19,7 +19,6 @@ from goca.aggregation.attention import cross_attention
 from goca.types import LayerRecord, OutputProjection
 
 HIDDEN = -1000.0  # added to a score, it leaves nothing of the probability
-CROSS_BUDGETS = 4  # fewer, larger products by the projection are worth a little more memory
 PROBE = 64.0  # identity rows are this large, so that adding a bias in half precision rounds less of the weight away
 
 
@@ -119,6 +118,11 @@ def head_rule(name: str) -> HeadRule | None:
     return HEAD_RULES[name]
 
 
+def averages(record: LayerRecord, rule: str) -> bool:
+    """Whether all heads of this layer count the same, because the rule says so or there is nothing to weigh them by."""
+    return head_rule(rule) is None or record.cross_value is None or record.projection is None
+
+
 def aggregate_heads(
     record: LayerRecord, rule: str = "dot-product w/o clamp", paired: bool = False
 ) -> Float[Tensor, "pixels tokens"]:
@@ -136,26 +140,24 @@ def aggregate_heads(
     """
     weigh = head_rule(rule)
     heads, pixels, _ = record.cross_query.shape
-    outputs = None
-    if weigh is not None and record.cross_value is not None and record.projection is not None:
-        weight = projection_matrix(record.projection, record.cross_value)
-        outputs = HeadOutputs(record.cross_value, weight, pixels)
     shown = None if record.cross_mask is None or record.joint else (record.cross_mask > HIDDEN).nonzero()[:, 0]
     attention = cross_attention(record)
     if shown is not None and attention.mask is not None:
         attention = replace(attention, key=attention.key[:, shown], mask=attention.mask[shown])
     blocks = []
-    for first, last in attention.blocks(pixels, heads, CROSS_BUDGETS):
-        probabilities = attention.probabilities(slice(first, last))
-        if weigh is None or outputs is None:
-            blocks.append(probabilities.mean(dim=0))
-            continue
-        pairs = paired and (last - first) % 2 == 0
-        outputs.select(probabilities.unflatten(1, (-1, 2)).mean(dim=2) if pairs else probabilities, shown)
-        weights = weigh(outputs).repeat_interleave(2, dim=1) if pairs else weigh(outputs)
-        total = weights.sum(dim=0)
-        weights = torch.where(total == 0, 1 / heads, weights / total)
-        blocks.append((probabilities * weights[..., None]).sum(dim=0))
+    if weigh is None or record.cross_value is None or record.projection is None:
+        blocks = [attention.mean_rows(slice(first, last)) for first, last in attention.blocks(pixels)]
+    else:
+        weight = projection_matrix(record.projection, record.cross_value)
+        outputs = HeadOutputs(record.cross_value, weight, pixels)
+        for first, last in attention.blocks(pixels, heads):
+            probabilities = attention.probabilities(slice(first, last))
+            pairs = paired and (last - first) % 2 == 0
+            outputs.select(probabilities.unflatten(1, (-1, 2)).mean(dim=2) if pairs else probabilities, shown)
+            weights = weigh(outputs).repeat_interleave(2, dim=1) if pairs else weigh(outputs)
+            total = weights.sum(dim=0)
+            weights = torch.where(total == 0, 1 / heads, weights / total)
+            blocks.append((probabilities * weights[..., None]).sum(dim=0))
     maps = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
     if shown is None:
         return maps

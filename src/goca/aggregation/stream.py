@@ -2,7 +2,7 @@
 
 Cross-attention is aggregated the moment a record arrives. Self-attention queries and keys wait until the reference
 layer is known, then are consumed in one pass over blocks of rows that serves the layer's weight and the refinement's
-mean map alike.
+mean map alike, and the text's columns too where one softmax runs over text and image and the heads are averaged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from goca.aggregation.attention import Attention, self_attention
-from goca.aggregation.heads import aggregate_heads, head_rule
+from goca.aggregation.heads import aggregate_heads, averages, head_rule
 from goca.aggregation.layers import Comparison, Picker, affinity, layer_rule, sample_rows
 from goca.aggregation.resize import nearest_sources, resize_maps
 from goca.refine import FusedMap, MeanMap, Refiner
@@ -97,7 +97,7 @@ class MapAggregator:
         self._weights: dict[str, Tensor] = {}
         self._affinity: tuple[Tensor, Grid, Tensor | None] | None = None
         self._comparisons: dict[Grid, Comparison] = {}
-        self._plans: dict[tuple[Grid, bool, bool], _Plan] = {}
+        self._plans: dict[tuple[Grid, bool, bool, bool], _Plan] = {}
         self._means: dict[Grid, Tensor] = {}
         self._fused: list[FusedMap] = []
 
@@ -126,7 +126,8 @@ class MapAggregator:
             )
         self._seen.add(name)
         compared = self.layer_rule is not None and name in self.cross_layers
-        if name in self.cross_layers:
+        together = compared and record.joint and averages(record, self.head_rule) and not self.fast
+        if name in self.cross_layers and not together:
             self._maps[name] = (grid, aggregate_heads(record, self.head_rule, self._pairs(grid)))
             if not compared:
                 self._weigh(name, self._maps[name][1].new_ones(()))
@@ -189,16 +190,22 @@ class MapAggregator:
 
     def _pass(self, name: str, grid: Grid, attention: Attention, compared: bool, refines: bool) -> None:
         """One pass over a layer's self-attention rows."""
-        plan = self._plan(grid, compared, refines, attention.query.device)
-        attention = replace(attention, key=attention.key.float())
+        with_text = compared and name not in self._maps
+        tokens = attention.keys.start if with_text else 0
+        plan = self._plan(grid, compared, refines, with_text, attention.query.device)
+        attention = replace(attention, key=attention.key.float(), keys=slice(None) if with_text else attention.keys)
         if plan.output_rows is not None and plan.accumulated is None:
             rows = plan.output_rows.to(attention.query.device)
             kept = attention.query if len(rows) == grid[0] * grid[1] else attention.query[:, rows]
             picked = self._picked(grid, rows.device)
             self._fused.append(FusedMap(grid, picked, self._pairs(grid), replace(attention, query=kept)))
         sums: Tensor | None = None
+        maps = []
         for first, last in attention.blocks(plan.count):
             block = attention.mean_rows(slice(first, last) if plan.rows is None else plan.rows[first:last])
+            if with_text:
+                maps.append(block[:, :tokens].clone())
+                block = block[:, tokens:]
             if plan.comparison is not None and plan.compared is not None:
                 at, chosen = plan.compared.pick(block, first)
                 partial = plan.comparison.partial(chosen, at)
@@ -206,21 +213,25 @@ class MapAggregator:
             if plan.accumulated is not None:
                 at, chosen = plan.accumulated.pick(block, first)
                 self._means[grid][at : at + len(chosen)] += chosen
+        if with_text:
+            self._maps[name] = (grid, torch.cat(maps))
         if sums is not None and self.layer_rule is not None:
             self._weigh(name, self.layer_rule.weight(sums).clamp_min(0))
 
-    def _plan(self, grid: Grid, compared: bool, refines: bool, device: torch.device) -> _Plan:
-        """Rows to compute on ``grid``.
+    def _plan(self, grid: Grid, compared: bool, refines: bool, with_text: bool, device: torch.device) -> _Plan:
+        """Rows to compute on ``grid``: all of them where the text's columns are read from the same rows.
 
         The refinement accumulates a mean map when the rows that only it would need cost less than ``refine_order``
         passes through the fused kernel, extra rows <= order * FUSED_COST * output rows, and the map is not too large.
         Otherwise it keeps queries and keys for that kernel.
         """
-        key = (grid, compared, refines)
+        key = (grid, compared, refines, with_text)
         if key in self._plans:
             return self._plans[key]
         comparison = self._comparison(grid) if compared else None
         rows = torch.empty(0, dtype=torch.int64) if comparison is None else comparison.sources
+        if with_text:
+            rows = torch.arange(grid[0] * grid[1])
         output_rows, accumulate = None, False
         if refines:
             output_rows = nearest_sources(grid, self.size)[0]

@@ -68,7 +68,7 @@ def ablate(
 
     The rows are those of the paper's ablation, all from one pass over the images: none (plain averages), hand-picked
     layers where some were published, each part alone, all. A model whose own rule for heads is the average gains
-    nothing from "head".
+    nothing from "head", one without self-attention maps (Sana) nothing from "layer".
 
     Example: goca ablate --dataset scenes --limit 60
     """
