@@ -214,13 +214,13 @@ class Segmenter:
             prediction).
         """
         conditioning = self.encode_prompts([prompt.text for prompt in prompts])
-        grid = self.output_grid(latents)
+        size = (latents.shape[-2], latents.shape[-1])
         plans = [self.passes(method) for method in methods]
         collected: list[list[list[ScoreMaps]]] = [[[] for _ in prompts] for _ in methods]
         errors: list[float] = []
         for timestep, flipped in dict.fromkeys(step for plan in plans for step in plan):
             wanted = [index for index, plan in enumerate(plans) if (timestep, flipped) in plan]
-            aggregators = {index: [self.aggregator(methods[index], grid) for _ in prompts] for index in wanted}
+            aggregators = {index: [self.aggregator(methods[index], size) for _ in prompts] for index in wanted}
             clean = latents.flip(-1) if flipped else latents
             prediction = self._record(clean, timestep, conditioning, seed, aggregators)
             if not errors:
@@ -244,14 +244,14 @@ class Segmenter:
             (timestep, flipped) for timestep in timesteps for flipped in ((False, True) if method.flip else (False,))
         ]
 
-    def output_grid(self, latents: Float[Tensor, "batch channels rows columns"]) -> Grid:
-        """Rows and columns of the maps: as many as the model's spec says, in the shape of the latents."""
-        side, (rows, columns) = self.model.spec.output_grid, latents.shape[-2:]
-        aspect = math.sqrt(rows / columns)
+    def output_grid(self, size: Grid) -> Grid:
+        """Rows and columns of the maps of latents of this size: as many as the model's spec says, in their shape."""
+        side, aspect = self.model.spec.output_grid, math.sqrt(size[0] / size[1])
         return max(3, round(side * aspect)), max(3, round(side / aspect))
 
-    def aggregator(self, method: Method, grid: Grid) -> MapAggregator:
-        """What turns the records of one image into maps, by ``method`` and the model's own settings."""
+    def aggregator(self, method: Method, size: Grid) -> MapAggregator:
+        """What turns the records of an image with latents of this size into maps, by ``method`` and the model's own
+        settings."""
         spec, backbone = self.model.spec, self.model.backbone
         by_self_attention = method.layers not in (None, "vanilla") or (method.refine_order or 0) > 0
         if by_self_attention and not backbone.self_maps:
@@ -278,12 +278,13 @@ class Segmenter:
         return MapAggregator(
             method.heads or spec.head_rule,
             method.layers or spec.layer_rule,
-            grid,
+            self.output_grid(size),
             cross,
             spec.reference_layer,
             spec.refine_layers,
             self.refine_order(method),
             self.fast,
+            backbone.grid(spec.reference_layer, *size),
         )
 
     def refine_order(self, method: Method) -> int:

@@ -57,7 +57,9 @@ class LayerRecord:
 
     Queries and keys are after normalisation and rotary embedding. ``cross_scale`` and ``self_scale`` are the factors in
     softmax(scale * q k^T). ``cross_mask`` is the additive mask over tokens (0 or a large negative number), if any.
-    ``reference`` holds the features F of the reference layer, only there. A layer without values averages its heads.
+    ``reference`` holds the features F of the reference layer, only there. ``output`` is y, what all heads of the
+    cross-attention give together, where the model itself computed it in float32; else it is computed anew. A layer
+    without values averages its heads.
     ``joint`` says that one softmax runs over text *and* image keys (MMDiT): then ``cross_query`` are the image queries,
     ``self_key`` the image keys, ``self_query`` is not needed, and the cross- and self-attention are slices of the same
     rows.
@@ -76,6 +78,7 @@ class LayerRecord:
     cross_scale: float | None = None
     self_scale: float | None = None
     joint: bool = False
+    output: Float[Tensor, "pixels out_channels"] | None = None
 
 
 @dataclass(frozen=True)

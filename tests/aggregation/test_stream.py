@@ -18,8 +18,9 @@ from goca.refine import FusedMap, MeanMap
 PAPER = ("dot-product w/o clamp", "dot-product similarity")
 
 
-def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1, fast=False):
-    aggregator = MapAggregator(*rules, size, [r.name for r in records], f"layer{at}", refine_layers, order, fast)
+def stream(records, size, rules=PAPER, refine_layers=(), order=0, at=1, fast=False, ahead=False):
+    names, known = [r.name for r in records], records[at].grid if ahead else None
+    aggregator = MapAggregator(*rules, size, names, f"layer{at}", refine_layers, order, fast, known)
     for record in records:
         aggregator.add(record)
     return aggregator.finish()
@@ -55,12 +56,13 @@ grids = st.tuples(st.integers(2, 7), st.integers(2, 7))
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     joint=st.booleans(),
     masked=st.integers(0, 2),
+    ahead=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_streaming_equals_the_literal_method(layers, size, rule, order, at, dtype, joint, masked, seed):
+def test_streaming_equals_the_literal_method(layers, size, rule, order, at, dtype, joint, masked, ahead, seed):
     records = random_records(layers, seed, dtype=dtype, joint=joint, masked=masked)
     rules, refine_layers = ("dot-product w/o clamp", rule), tuple(r.name for r in records[::2])
-    found = stream(records, size, rules, refine_layers, order, at)
+    found = stream(records, size, rules, refine_layers, order, at, ahead=ahead)
     expected = literal(records, size, rules, refine_layers, at)
     assert_equal(found, expected)
     assert_same_refinement(found, expected, size, 1)
@@ -74,6 +76,28 @@ def test_small_blocks_change_nothing(monkeypatch, rule):
     found = stream(records, (5, 6), (PAPER[0], rule), ("layer0", "layer3"), 9)
     assert_equal(found, expected)
     assert_same_refinement(found, expected, (5, 6), 1)
+
+
+@pytest.mark.parametrize(("side", "dim", "waits"), [(4, 8, "rows"), (8, 8, "queries and keys")])
+@pytest.mark.parametrize("rule", ["dot-product similarity", "mse", "iou-like"])
+def test_what_is_smaller_waits_for_the_reference_layer(rule, side, dim, waits):
+    """Of a grid of n pixels, n x n numbers are compared; queries and keys have 2 x n x heads x dim."""
+    records = random_records([(side, side), (6, 4), (side, side)], heads=2, dim=dim)
+    rules, size = (PAPER[0], rule), (side, side)
+    aggregator = MapAggregator(*rules, size, [r.name for r in records], "layer2", reference_grid=size)
+    aggregator.add(records[0])
+    assert bool(aggregator._unweighed) == (waits == "rows")
+    assert bool(aggregator._pending) == (waits != "rows")
+    for record in records[1:]:
+        aggregator.add(record)
+    assert_equal(aggregator.finish(), literal(records, size, rules, at=2))
+
+
+def test_a_reference_grid_other_than_announced_is_refused():
+    records = random_records([(4, 4)])
+    aggregator = MapAggregator(*PAPER, (4, 4), ["layer0"], "layer0", reference_grid=(2, 2))
+    with pytest.raises(ValueError, match=r"layer 'layer0' has a grid of \(4, 4\), but \(2, 2\) was announced"):
+        aggregator.add(records[0])
 
 
 def test_rows_skipped_by_nearest_downsampling_are_not_computed(monkeypatch):

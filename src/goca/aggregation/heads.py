@@ -2,7 +2,8 @@
 
 A_h [pixels, tokens] is the cross-attention of head h, o_h = A_h V_h its output, W_h its block of the bias-free output
 projection and y = sum_h o_h W_h. The paper weighs head h at pixel p by w_h(p) = <o_h(p) W_h, y(p)> / |y(p)|^2. With u
-= y W^T split by heads this is <o_h(p), u_h(p)>: two matrix products, and no tensor of pixels x heads x channels.
+= y W^T split by heads this is <o_h(p), u_h(p)>: two matrix products, one where the model's own y was recorded, and no
+tensor of pixels x heads x channels.
 """
 
 from __future__ import annotations
@@ -55,17 +56,26 @@ class HeadOutputs:
         self.many = pixels >= weight.shape[1]
 
     def select(
-        self, probabilities: Float[Tensor, "heads pixels shown"], shown: Int64[Tensor, " shown"] | None = None
+        self,
+        probabilities: Float[Tensor, "heads pixels shown"],
+        shown: Int64[Tensor, " shown"] | None = None,
+        total: Float[Tensor, "pixels out_channels"] | None = None,
     ) -> None:
-        """Make o = A V of these pixels the current block; ``shown`` are the tokens that A covers, all by default."""
+        """Make o = A V of these pixels the current block; ``shown`` are the tokens that A covers, all by default, and
+        ``total`` is y where it is known."""
         self.outputs = probabilities @ (self.value if shown is None else self.value[:, shown])
         self.joined = self.outputs.transpose(0, 1).flatten(1)
+        self.total = total
 
     def dots(self) -> Float[Tensor, "heads pixels"]:
         """<o_h W_h, y>, through u = y W^T, or u = o (W W^T) where there are more pixels than channels."""
         heads, pixels, dim = self.outputs.shape
-        pulled = self.joined @ self.square if self.many else self.joined @ self.weight.T @ self.weight
+        pulled = self.joined @ self.square if self.many and self.total is None else self.sums() @ self.weight
         return (self.outputs * pulled.view(pixels, heads, dim).transpose(0, 1)).sum(dim=-1)
+
+    def sums(self) -> Float[Tensor, "pixels out_channels"]:
+        """y = sum_h o_h W_h."""
+        return self.joined @ self.weight.T if self.total is None else self.total
 
     def norms(self) -> Float[Tensor, "heads pixels"]:
         """|o_h W_h| = sqrt(o_h (W_h W_h^T) o_h^T)."""
@@ -73,7 +83,7 @@ class HeadOutputs:
 
     def cosines(self) -> Float[Tensor, "heads pixels"]:
         """Cosine between o_h W_h and y, in [-1, 1]."""
-        return self.dots() / (self.norms() * (self.joined @ self.weight.T).norm(dim=-1)).clamp_min(1e-12)
+        return self.dots() / (self.norms() * self.sums().norm(dim=-1)).clamp_min(1e-12)
 
     @cached_property
     def square(self) -> Float[Tensor, "channels channels"]:
@@ -153,10 +163,15 @@ def aggregate_heads(
         for first, last in attention.blocks(pixels, heads):
             probabilities = attention.probabilities(slice(first, last))
             pairs = paired and (last - first) % 2 == 0
-            outputs.select(probabilities.unflatten(1, (-1, 2)).mean(dim=2) if pairs else probabilities, shown)
+            total = None if record.output is None else record.output[first:last]
+            if pairs:
+                halves = None if total is None else total.unflatten(0, (-1, 2)).mean(dim=1)
+                outputs.select(probabilities.unflatten(1, (-1, 2)).mean(dim=2), shown, halves)
+            else:
+                outputs.select(probabilities, shown, total)
             weights = weigh(outputs).repeat_interleave(2, dim=1) if pairs else weigh(outputs)
-            total = weights.sum(dim=0)
-            weights = torch.where(total == 0, 1 / heads, weights / total)
+            norm = weights.sum(dim=0)
+            weights = torch.where(norm == 0, 1 / heads, weights / norm)
             blocks.append((probabilities * weights[..., None]).sum(dim=0))
     maps = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
     if shown is None:

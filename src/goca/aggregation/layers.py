@@ -83,10 +83,18 @@ def sample_rows(grid: Grid) -> Int64[Tensor, " rows"]:
     return pixels[min(down // 2, grid[0] - 1) :: down, min(right // 2, grid[1] - 1) :: right].flatten()
 
 
-class Comparison:
-    """Compares R with the self-attention of layers on one grid, a block of rows at a time.
+def compared_rows(
+    grid: Grid, reference_grid: Grid, rows: Int64[Tensor, " rows"] | None = None
+) -> tuple[Int64[Tensor, " sources"], Int64[Tensor, " rows"]]:
+    """The rows of S on ``grid`` that are compared with R, or with its ``rows``, in ascending order, and the index of
+    each row of R's partner among them; with nearest downsampling they are fewer than all."""
+    if rows is None:
+        return nearest_sources(grid, reference_grid)
+    return torch.unique(nearest_rows(grid, reference_grid)[rows], return_inverse=True)
 
-    ``sources`` are the rows of S that take part, in ascending order; with nearest downsampling they are fewer than all.
+
+class Comparison:
+    """Compares R with the self-attention of layers on one grid, a block of rows (see :func:`compared_rows`) at a time.
 
     Args:
         reference: R, or those of its rows that belong to the pixels ``rows`` of its grid.
@@ -101,24 +109,21 @@ class Comparison:
         rows: Int64[Tensor, " rows"] | None = None,
     ) -> None:
         self.rule, self.reference_grid, self.grid = rule, reference_grid, grid
-        if rows is None:
-            self.sources, inverse = nearest_sources(grid, reference_grid)
-        else:
-            self.sources, inverse = torch.unique(nearest_rows(grid, reference_grid)[rows], return_inverse=True)
+        sources, inverse = compared_rows(grid, reference_grid, rows)
         inverse = inverse.to(reference.device)
         if grid == reference_grid:
             self.reference = reference
         elif rule.linear:
-            folded = reference.new_zeros(len(self.sources), reference.shape[1]).index_add_(0, inverse, reference)
+            folded = reference.new_zeros(len(sources), reference.shape[1]).index_add_(0, inverse, reference)
             self.reference = unresize_keys(folded, grid, reference_grid)
         else:
             order = torch.argsort(inverse, stable=True)
-            counts = torch.bincount(inverse, minlength=len(self.sources))
+            counts = torch.bincount(inverse, minlength=len(sources))
             self.reference, self.owner = reference[order], inverse[order]
             self.offsets = [0, *counts.cumsum(0).tolist()]
 
     def partial(self, rows: Float[Tensor, "rows pixels"], first: int) -> Float[Tensor, " sums"]:
-        """The rule's sums for ``rows`` of S, which are ``sources[first : first + len(rows)]``."""
+        """The rule's sums for ``rows`` of S, which are those that take part, from the ``first`` on."""
         last = first + len(rows)
         if self.rule.linear or self.grid == self.reference_grid:
             return self.rule.partial(self.reference[first:last], rows)

@@ -1,8 +1,9 @@
 """The records of one forward pass, in order, to token maps: nothing of heads x pixels x pixels ever exists.
 
-Cross-attention is aggregated the moment a record arrives. Self-attention queries and keys wait until the reference
-layer is known, then are consumed in one pass over blocks of rows that serves the layer's weight and the refinement's
-mean map alike, and the text's columns too where one softmax runs over text and image and the heads are averaged.
+Cross-attention is aggregated the moment a record arrives. Self-attention is consumed in one pass over blocks of rows
+that serves the layer's weight and the refinement's mean map alike, and the text's columns too where one softmax runs
+over text and image and the heads are averaged. Until the reference layer has come, what is smaller waits for it: the
+rows that will be compared, or the queries and keys.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from goca.aggregation.attention import Attention, self_attention
 from goca.aggregation.heads import aggregate_heads, averages, head_rule
-from goca.aggregation.layers import Comparison, Picker, affinity, layer_rule, sample_rows
+from goca.aggregation.layers import Comparison, Picker, affinity, compared_rows, layer_rule, sample_rows
 from goca.aggregation.resize import nearest_sources, resize_maps
 from goca.refine import FusedMap, MeanMap, Refiner
 from goca.types import Grid, LayerRecord
@@ -41,7 +42,6 @@ class _Plan:
 
     rows: Int64[Tensor, " rows"] | None  # None: all rows, in order
     count: int
-    comparison: Comparison | None
     compared: Picker | None
     output_rows: Int64[Tensor, " output_rows"] | None  # rows that the refinement needs
     accumulated: Picker | None  # None with output_rows: refine through the fused kernel
@@ -61,6 +61,7 @@ class MapAggregator:
         fast: weigh the layers by a sample of the reference grid's rows, see
             :func:`goca.aggregation.layers.sample_rows`; on grids of :data:`PAIRED_PIXELS` or more, weigh the heads of
             neighbouring pixels alike and refine over means of neighbouring keys.
+        reference_grid: the grid of the reference layer, if it is known before its record comes; then less has to wait.
 
     Raises:
         ValueError: unknown rule, no layer, or a rule without its reference layer.
@@ -76,6 +77,7 @@ class MapAggregator:
         refine_layers: Collection[str] = (),
         refine_order: int = 0,
         fast: bool = False,
+        reference_grid: Grid | None = None,
     ) -> None:
         head_rule(head_rule_name)
         self.head_rule = head_rule_name
@@ -91,11 +93,13 @@ class MapAggregator:
         self.refine_order = refine_order
         self.fast = fast
         self._seen: set[str] = set()
+        self._reference_grid = reference_grid
         self._pending: list[tuple[str, Grid, Attention]] = []
+        self._unweighed: list[tuple[str, Grid, Tensor]] = []
         self._maps: dict[str, tuple[Grid, Tensor]] = {}
         self._sums: dict[Grid, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
-        self._affinity: tuple[Tensor, Grid, Tensor | None] | None = None
+        self._affinity: Tensor | None = None
         self._comparisons: dict[Grid, Comparison] = {}
         self._plans: dict[tuple[Grid, bool, bool, bool], _Plan] = {}
         self._means: dict[Grid, Tensor] = {}
@@ -126,22 +130,19 @@ class MapAggregator:
             )
         self._seen.add(name)
         compared = self.layer_rule is not None and name in self.cross_layers
-        together = compared and record.joint and averages(record, self.head_rule) and not self.fast
+        together = compared and record.joint and averages(record, self.head_rule)
         if name in self.cross_layers and not together:
             self._maps[name] = (grid, aggregate_heads(record, self.head_rule, self._pairs(grid)))
             if not compared:
                 self._weigh(name, self._maps[name][1].new_ones(()))
-        if compared or name in self.refine_layers:
-            self._pending.append((name, grid, self_attention(record)))
         if name == self.reference:
-            if record.reference is None:
-                raise ValueError(f"layer {name!r} is the reference layer, but its record has no reference features")
-            rows = sample_rows(grid) if self.fast else None
-            self._affinity = (affinity(record.reference, rows), grid, rows)
-        if self.layer_rule is None or self._affinity is not None:
-            for waiting in self._pending:
-                self._consume(*waiting)
-            self._pending.clear()
+            self._meet(record, grid)
+        if compared or name in self.refine_layers:
+            attention = self_attention(record)
+            if compared and self._must_wait(grid, attention):
+                self._pending.append((name, grid, attention))
+            else:
+                self._consume(name, grid, attention)
 
     @torch.no_grad()
     def finish(self) -> Aggregation:
@@ -163,6 +164,36 @@ class MapAggregator:
         weights = torch.stack(list(self._weights.values()))
         shares = dict(zip(self._weights, (weights / weights.sum()).tolist(), strict=True))
         return Aggregation(token_maps, shares, self._refiner(token_maps.device))
+
+    def _meet(self, record: LayerRecord, grid: Grid) -> None:
+        """Take the reference features, and go on with all that waited for them."""
+        if record.reference is None:
+            raise ValueError(f"layer {record.name!r} is the reference layer, but its record has no reference features")
+        if self._reference_grid not in (None, grid):
+            raise ValueError(f"layer {record.name!r} has a grid of {grid}, but {self._reference_grid} was announced")
+        self._reference_grid = grid
+        self._affinity = affinity(record.reference, self._sample())
+        for name, its_grid, rows in self._unweighed:
+            assert self.layer_rule is not None
+            self._weigh(name, self.layer_rule.weight(self._comparison(its_grid).partial(rows, 0)).clamp_min(0))
+        self._unweighed.clear()
+        for waiting in self._pending:
+            self._consume(*waiting)
+        self._pending.clear()
+
+    def _must_wait(self, grid: Grid, attention: Attention) -> bool:
+        """Whether a layer's queries and keys are kept until the reference layer comes, because it is not known which
+        rows will be compared, or because those are larger."""
+        if self._affinity is not None:
+            return False
+        if self._reference_grid is None:
+            return True
+        rows = len(compared_rows(grid, self._reference_grid, self._sample())[0])
+        return rows * grid[0] * grid[1] > attention.query.numel() + attention.key.numel()
+
+    def _sample(self) -> Int64[Tensor, " rows"] | None:
+        """The rows of the affinity that are used; ``None`` for all."""
+        return sample_rows(self._reference_grid) if self.fast and self._reference_grid is not None else None
 
     def _weigh(self, name: str, weight: Float[Tensor, ""]) -> None:
         """Add a layer's map, times its weight, to the sum of its grid."""
@@ -200,21 +231,26 @@ class MapAggregator:
             picked = self._picked(grid, rows.device)
             self._fused.append(FusedMap(grid, picked, self._pairs(grid), replace(attention, query=kept)))
         sums: Tensor | None = None
-        maps = []
+        maps, waiting = [], []
         for first, last in attention.blocks(plan.count):
             block = attention.mean_rows(slice(first, last) if plan.rows is None else plan.rows[first:last])
             if with_text:
                 maps.append(block[:, :tokens].clone())
                 block = block[:, tokens:]
-            if plan.comparison is not None and plan.compared is not None:
+            if plan.compared is not None:
                 at, chosen = plan.compared.pick(block, first)
-                partial = plan.comparison.partial(chosen, at)
-                sums = partial if sums is None else sums + partial
+                if self._affinity is None:
+                    waiting.append(chosen)
+                else:
+                    partial = self._comparison(grid).partial(chosen, at)
+                    sums = partial if sums is None else sums + partial
             if plan.accumulated is not None:
                 at, chosen = plan.accumulated.pick(block, first)
                 self._means[grid][at : at + len(chosen)] += chosen
         if with_text:
             self._maps[name] = (grid, torch.cat(maps))
+        if waiting:
+            self._unweighed.append((name, grid, torch.cat(waiting)))
         if sums is not None and self.layer_rule is not None:
             self._weigh(name, self.layer_rule.weight(sums).clamp_min(0))
 
@@ -228,8 +264,11 @@ class MapAggregator:
         key = (grid, compared, refines, with_text)
         if key in self._plans:
             return self._plans[key]
-        comparison = self._comparison(grid) if compared else None
-        rows = torch.empty(0, dtype=torch.int64) if comparison is None else comparison.sources
+        sources = torch.empty(0, dtype=torch.int64)
+        if compared:
+            assert self._reference_grid is not None
+            sources = compared_rows(grid, self._reference_grid, self._sample())[0]
+        rows = sources
         if with_text:
             rows = torch.arange(grid[0] * grid[1])
         output_rows, accumulate = None, False
@@ -246,8 +285,7 @@ class MapAggregator:
         plan = _Plan(
             rows=None if len(rows) == grid[0] * grid[1] else rows.to(device),
             count=len(rows),
-            comparison=comparison,
-            compared=None if comparison is None else Picker(rows, comparison.sources, device),
+            compared=Picker(rows, sources, device) if compared else None,
             output_rows=output_rows,
             accumulated=Picker(rows, output_rows, device) if accumulate and output_rows is not None else None,
         )
@@ -256,9 +294,10 @@ class MapAggregator:
 
     def _comparison(self, grid: Grid) -> Comparison:
         if grid not in self._comparisons:
-            assert self.layer_rule is not None and self._affinity is not None
-            reference, reference_grid, rows = self._affinity
-            self._comparisons[grid] = Comparison(self.layer_rule, reference, reference_grid, grid, rows)
+            assert self.layer_rule is not None and self._affinity is not None and self._reference_grid is not None
+            self._comparisons[grid] = Comparison(
+                self.layer_rule, self._affinity, self._reference_grid, grid, self._sample()
+            )
         return self._comparisons[grid]
 
     def _picked(self, grid: Grid, device: torch.device) -> Int64[Tensor, " pixels"] | None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, floor
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ from goca.types import Grid, LayerRecord, OutputProjection
 OnRecord = Callable[[int, LayerRecord], object]
 PLAIN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 REFERENCE = "reference"
+OUTPUT = "output"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ class Backbone(ABC):
     @abstractmethod
     def reference_module(self) -> nn.Module:
         """The module whose output is, or holds, the reference features."""
+
+    def output_module(self, layer: str) -> nn.Module | None:
+        """The module whose output, less its bias, is the sum y of what the heads of a layer's cross-attention give, if
+        that stands alone anywhere."""
+        return None
 
     def reference_features(
         self, output: Any, grid: Grid, calls: Mapping[str, AttentionCall], image: int
@@ -299,6 +305,9 @@ class Backbone(ABC):
         expected = {layer: set(named) for layer, named in parts.items()}
         if self.reference_layer in expected:
             expected[self.reference_layer].add(REFERENCE)
+        projections = {layer: module for layer in wanted if exact_output(module := self.output_module(layer))}
+        for layer in projections:
+            expected[layer].add(OUTPUT)
         collected: dict[str, dict[str, Any]] = {}
         recorded = dict.fromkeys(wanted, 0)
 
@@ -309,12 +318,16 @@ class Backbone(ABC):
                 return
             calls = collected.pop(layer)
             grid = self.grid(layer, *size)
-            output = calls.pop(REFERENCE, None)
+            features, output = calls.pop(REFERENCE, None), calls.pop(OUTPUT, None)
             first = recorded[layer]
             for row in range(len(next(iter(calls.values())).query)):
-                reference = None if output is None else self.reference_features(output, grid, calls, row)
+                reference = None if features is None else self.reference_features(features, grid, calls, row)
+                record = replace(self.read(layer, grid, calls, row), reference=reference)
+                if output is not None:
+                    bias = projections[layer].bias
+                    record = replace(record, output=output[row] if bias is None else output[row] - bias)
                 recorded[layer] += 1
-                on_record(first + row, replace(self.read(layer, grid, calls, row), reference=reference))
+                on_record(first + row, record)
 
         def on_call(call: AttentionCall) -> None:
             layer, _, part = call.name.partition("#")
@@ -325,6 +338,8 @@ class Backbone(ABC):
             if self.reference_layer in expected:
                 note = partial(arrive, self.reference_layer, REFERENCE)
                 stack.enter_context(self.watch_reference(note))
+            for layer, module in projections.items():
+                stack.enter_context(watch_output(module, partial(arrive, layer, OUTPUT)))
             yield
 
 
@@ -338,6 +353,10 @@ class CrossAttentionBackbone(Backbone):
 
     def reference_module(self) -> nn.Module:
         return self.denoiser.get_submodule(self.reference_layer).attn2.to_q
+
+    def output_module(self, layer: str) -> nn.Module:
+        cross: Any = self.attention_modules(layer)["cross"]
+        return cross.to_out[0]
 
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
         cross, own = calls["cross"], calls.get("self")
@@ -389,10 +408,18 @@ def output_projection(attention: Any) -> OutputProjection:
     one has no data.
     """
     module = attention.to_out[0]
+    return OutputProjection(module.weight.detach()) if plain_linear(module) else OutputProjection(None, module)
+
+
+def plain_linear(module: Any) -> TypeGuard[nn.Linear]:
+    """Whether a module's matrix is there to be read."""
     plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
-    if plain and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES:
-        return OutputProjection(module.weight.detach())
-    return OutputProjection(None, module)
+    return plain and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES
+
+
+def exact_output(module: Any) -> TypeGuard[nn.Linear]:
+    """Whether a module's output less its bias is as exact as the maths that would take its place."""
+    return plain_linear(module) and module.weight.dtype == torch.float32
 
 
 def additive_mask(

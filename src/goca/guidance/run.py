@@ -167,7 +167,6 @@ class Run:
         """Make the aggregators that this call's rows feed, and listen."""
         plan, segmenter = self.plan, self.plan.segmenter
         size = plan.packed_size() if self._packed else (latents.shape[-2], latents.shape[-1])
-        grid = segmenter.output_grid(latents.new_empty(1, 1, *size))
         receivers: list[list[MapAggregator]] = []
         for part, image in self.parts:
             wanted: dict[str, Method] = {}
@@ -179,7 +178,7 @@ class Run:
                     wanted[NEGATIVE] = replace(plan.method, refine_order=0)
             if part == POSITIVE and self.index in self.chosen:
                 wanted[SEGMENT] = segmenter.method
-            made = {(use, image): segmenter.aggregator(method, grid) for use, method in wanted.items()}
+            made = {(use, image): segmenter.aggregator(method, size) for use, method in wanted.items()}
             if (NEGATIVE, image) in made:
                 made[NEGATIVE, image].fast = True  # one map of it is used, and that is thresholded
             self.aggregators |= made
