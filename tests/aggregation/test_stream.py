@@ -100,34 +100,31 @@ def test_a_reference_grid_other_than_announced_is_refused():
         aggregator.add(records[0])
 
 
-def test_rows_skipped_by_nearest_downsampling_are_not_computed(monkeypatch):
-    records = random_records([(8, 12), (4, 6)])
-    computed = []
+@pytest.fixture
+def computed(monkeypatch):
+    """Shapes of all blocks of rows of self-attention, as they are computed."""
+    shapes = []
     rows_of = attention.Attention.mean_rows
 
     def counting(self, rows):
         block = rows_of(self, rows)
-        computed.append(tuple(block.shape))
+        shapes.append(tuple(block.shape))
         return block
 
     monkeypatch.setattr(attention.Attention, "mean_rows", counting)
+    return shapes
+
+
+def test_rows_skipped_by_nearest_downsampling_are_not_computed(computed):
+    records = random_records([(8, 12), (4, 6)])
     assert_equal(stream(records, (8, 12)), literal(records, (8, 12)))
     assert sorted(computed) == [(24, 24), (24, 96)]
 
 
 @pytest.mark.parametrize(("rule", "times"), [("average", 1), (PAPER[0], 1), ("average", 2)])
-def test_one_softmax_serves_the_words_and_the_layer_weight_where_heads_are_averaged(monkeypatch, rule, times):
+def test_one_softmax_serves_the_words_and_the_layer_weight_where_heads_are_averaged(computed, rule, times):
     """Joint attention has both in the same rows; rows that downsampling skips are then computed for the words."""
     records = random_records([(8, 12), (8 // times, 12 // times)], joint=True, masked=1)
-    computed = []
-    rows_of = attention.Attention.mean_rows
-
-    def counting(self, rows):
-        block = rows_of(self, rows)
-        computed.append(tuple(block.shape))
-        return block
-
-    monkeypatch.setattr(attention.Attention, "mean_rows", counting)
     found = stream(records, (8, 12), (rule, PAPER[1]))
     assert_equal(found, literal(records, (8, 12), (rule, PAPER[1])))
     tokens = records[0].cross_key.shape[1]
