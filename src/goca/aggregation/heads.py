@@ -155,9 +155,10 @@ def aggregate_heads(
     if shown is not None and attention.mask is not None:
         attention = replace(attention, key=attention.key[:, shown], mask=attention.mask[shown])
     blocks = []
-    if weigh is None or record.cross_value is None or record.projection is None:
+    if averages(record, rule):
         blocks = [attention.mean_rows(slice(first, last)) for first, last in attention.blocks(pixels)]
     else:
+        assert weigh is not None and record.cross_value is not None and record.projection is not None
         weight = projection_matrix(record.projection, record.cross_value)
         outputs = HeadOutputs(record.cross_value, weight, pixels)
         for first, last in attention.blocks(pixels, heads):

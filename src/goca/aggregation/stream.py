@@ -100,6 +100,7 @@ class MapAggregator:
         self._sums: dict[Grid, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
         self._affinity: Tensor | None = None
+        self._compared: dict[Grid, Tensor] = {}
         self._comparisons: dict[Grid, Comparison] = {}
         self._plans: dict[tuple[Grid, bool, bool, bool], _Plan] = {}
         self._means: dict[Grid, Tensor] = {}
@@ -174,8 +175,7 @@ class MapAggregator:
         self._reference_grid = grid
         self._affinity = affinity(record.reference, self._sample())
         for name, its_grid, rows in self._unweighed:
-            assert self.layer_rule is not None
-            self._weigh(name, self.layer_rule.weight(self._comparison(its_grid).partial(rows, 0)).clamp_min(0))
+            self._judge(name, self._comparison(its_grid).partial(rows, 0))
         self._unweighed.clear()
         for waiting in self._pending:
             self._consume(*waiting)
@@ -188,12 +188,24 @@ class MapAggregator:
             return False
         if self._reference_grid is None:
             return True
-        rows = len(compared_rows(grid, self._reference_grid, self._sample())[0])
+        rows = len(self._sources(grid))
         return rows * grid[0] * grid[1] > attention.query.numel() + attention.key.numel()
 
     def _sample(self) -> Int64[Tensor, " rows"] | None:
         """The rows of the affinity that are used; ``None`` for all."""
         return sample_rows(self._reference_grid) if self.fast and self._reference_grid is not None else None
+
+    def _sources(self, grid: Grid) -> Int64[Tensor, " sources"]:
+        """The rows of a layer's self-attention on ``grid`` that are compared."""
+        if grid not in self._compared:
+            assert self._reference_grid is not None
+            self._compared[grid] = compared_rows(grid, self._reference_grid, self._sample())[0]
+        return self._compared[grid]
+
+    def _judge(self, name: str, sums: Float[Tensor, " sums"]) -> None:
+        """Weigh a layer by what the comparison of all its rows gave."""
+        assert self.layer_rule is not None
+        self._weigh(name, self.layer_rule.weight(sums).clamp_min(0))
 
     def _weigh(self, name: str, weight: Float[Tensor, ""]) -> None:
         """Add a layer's map, times its weight, to the sum of its grid."""
@@ -251,8 +263,8 @@ class MapAggregator:
             self._maps[name] = (grid, torch.cat(maps))
         if waiting:
             self._unweighed.append((name, grid, torch.cat(waiting)))
-        if sums is not None and self.layer_rule is not None:
-            self._weigh(name, self.layer_rule.weight(sums).clamp_min(0))
+        if sums is not None:
+            self._judge(name, sums)
 
     def _plan(self, grid: Grid, compared: bool, refines: bool, with_text: bool, device: torch.device) -> _Plan:
         """Rows to compute on ``grid``: all of them where the text's columns are read from the same rows.
@@ -266,8 +278,7 @@ class MapAggregator:
             return self._plans[key]
         sources = torch.empty(0, dtype=torch.int64)
         if compared:
-            assert self._reference_grid is not None
-            sources = compared_rows(grid, self._reference_grid, self._sample())[0]
+            sources = self._sources(grid)
         rows = sources
         if with_text:
             rows = torch.arange(grid[0] * grid[1])
