@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from goca.cli import ablate, bench, caption, evaluate, generate, guidance_table, models, scenes, segment, verify
@@ -29,4 +31,5 @@ app.command()(caption.caption)
 
 def main() -> None:
     """Entry point of the ``goca`` program."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns while it is imported, of what goca does without
     app()

@@ -143,7 +143,6 @@ def load_segmenter(
         raise ValueError(f"unknown number type {dtype!r}; choose one of {', '.join(DTYPES)}")
     diffusers.utils.logging.disable_progress_bar()  # loading takes a second; downloads keep their own bar
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
     chosen = None if dtype is None else getattr(torch, dtype)
     return Segmenter.from_pretrained(model or DEFAULT_MODEL, device=device, dtype=chosen, method=preset, **options)
 

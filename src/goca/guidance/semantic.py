@@ -26,7 +26,7 @@ MASKS: dict[str, Method | None] = {
 }
 SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
 NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
-WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example, or masks='none'"
+WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example (goca generate: --scale 5)"
 NO_NEGATIVE = "{name} guides only against a second prompt; pass negative_prompt={negative!r} beside true_cfg_scale"
 
 
