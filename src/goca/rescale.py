@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -99,6 +99,15 @@ def content_share(
     return token_maps[list(content)].sum(dim=0)
 
 
+def _means_over(groups: Sequence[tuple[int, ...]], count: int) -> Float[Tensor, "groups count"]:
+    """The matrix that takes the mean over the numbers, of ``count``, that each group lists."""
+    cells = [(row, token, 1 / len(group)) for row, group in enumerate(groups) for token in group]
+    rows, columns, shares = zip(*cells, strict=True)
+    matrix = torch.zeros(len(groups), count)
+    matrix[list(rows), list(columns)] = torch.tensor(shares)
+    return matrix
+
+
 def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, rule: str) -> ScoreMaps:
     """Class maps, and the pixel-wise maximum over the background phrases' maps (zeros where there is none).
 
@@ -111,14 +120,13 @@ def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, ru
     concepts = (*prompt.classes, *prompt.background)
     if not prompt.classes:
         raise ValueError("the prompt names no class; give at least one")
-    selection = torch.zeros(len(concepts), len(token_maps))
-    for row, concept in enumerate(concepts):
+    for concept in concepts:
         if not concept.tokens or not 0 <= min(concept.tokens) <= max(concept.tokens) < len(token_maps):
             raise ValueError(
                 f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt"
             )
-        selection[row, list(concept.tokens)] = 1 / len(concept.tokens)
-    raw = (selection.to(token_maps.device) @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
+    selection = _means_over([concept.tokens for concept in concepts], len(token_maps)).to(token_maps.device)
+    raw = (selection @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
     maps = raw / content_share(token_maps, prompt.content).clamp_min(TINY) if steps.share else raw
     if steps.normalise is not None:
         maps = steps.normalise(maps)

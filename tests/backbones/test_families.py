@@ -159,6 +159,15 @@ def test_only_the_asked_layers_are_recorded(backbone):
     assert [name for _, name in recording.order] == [backbone.layers[0], backbone.layers[2]]
 
 
+def test_only_the_asked_images_are_recorded(backbone):
+    whole = record(backbone, ["a dog", "a cat"], [3, 4])
+    latents, seen = noisy(backbone, [3, 4]), {}
+    with torch.no_grad(), backbone.recording(latents.shape[-2:], lambda *each: seen.setdefault(*each), images=[1]):
+        backbone.denoise(latents, 100, backbone.encode_prompt(["a dog", "a cat"]))
+    assert list(seen) == [1]
+    assert torch.equal(seen[1].cross_query, whole.records[1, backbone.layers[0]].cross_query)
+
+
 def test_unknown_layers_are_refused(backbone, pipeline):
     with pytest.raises(ValueError, match=f"Unknown layers nowhere; choose from {re.escape(backbone.layers[0])}"):
         record(backbone, ["cat"], [3], layers=("nowhere",))

@@ -63,7 +63,7 @@ def test_exception_in_the_forward_leaves_no_trace(inputs):
         module(*inputs)
     assert hooks(module) == before and not recorder._running
     F.scaled_dot_product_attention(*[torch.ones(1, 1, 2, 2)] * 3)
-    assert len(calls) == 1
+    assert not calls  # a module that failed hands over nothing
 
 
 @torch.no_grad()
@@ -93,6 +93,7 @@ def test_attention_computed_by_the_callback_is_not_recorded(inputs):
 
     def on_call(call: AttentionCall) -> None:
         names.append(call.name)
+        assert not _get_current_function_mode_stack()
         F.scaled_dot_product_attention(call.query, call.key, call.value)
 
     with Recorder({"layer": module}, on_call):

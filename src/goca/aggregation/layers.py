@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -76,6 +77,7 @@ def affinity(
     return torch.softmax((queries * features.shape[-1] ** -0.5) @ features.T, dim=-1)
 
 
+@lru_cache(maxsize=256)
 def sample_rows(grid: Grid) -> Int64[Tensor, " rows"]:
     """Pixels at regular distances: every fourth of every fourth row, about 8 x 8 of them on grids beyond 32 x 32."""
     pixels = torch.arange(grid[0] * grid[1]).view(grid)
@@ -83,21 +85,25 @@ def sample_rows(grid: Grid) -> Int64[Tensor, " rows"]:
     return pixels[min(down // 2, grid[0] - 1) :: down, min(right // 2, grid[1] - 1) :: right].flatten()
 
 
+@lru_cache(maxsize=256)
 def compared_rows(
-    grid: Grid, reference_grid: Grid, rows: Int64[Tensor, " rows"] | None = None
+    grid: Grid, reference_grid: Grid, sampled: bool = False
 ) -> tuple[Int64[Tensor, " sources"], Int64[Tensor, " rows"]]:
-    """The rows of S on ``grid`` that are compared with R, or with its ``rows``, in ascending order, and the index of
-    each row of R's partner among them; with nearest downsampling they are fewer than all."""
-    if rows is None:
+    """The rows of S on ``grid`` that are compared with R, or with its :func:`sample_rows`, in ascending order, and the
+    index of each row of R's partner among them; with nearest downsampling they are fewer than all."""
+    if not sampled:
         return nearest_sources(grid, reference_grid)
-    return torch.unique(nearest_rows(grid, reference_grid)[rows], return_inverse=True)
+    sources, inverse = torch.unique(
+        nearest_rows(grid, reference_grid)[sample_rows(reference_grid)], return_inverse=True
+    )
+    return sources, inverse
 
 
 class Comparison:
     """Compares R with the self-attention of layers on one grid, a block of rows (see :func:`compared_rows`) at a time.
 
     Args:
-        reference: R, or those of its rows that belong to the pixels ``rows`` of its grid.
+        reference: R, or its :func:`sample_rows`.
     """
 
     def __init__(
@@ -106,10 +112,10 @@ class Comparison:
         reference: Float[Tensor, "rows pixels"],
         reference_grid: Grid,
         grid: Grid,
-        rows: Int64[Tensor, " rows"] | None = None,
+        sampled: bool = False,
     ) -> None:
         self.rule, self.reference_grid, self.grid = rule, reference_grid, grid
-        sources, inverse = compared_rows(grid, reference_grid, rows)
+        sources, inverse = compared_rows(grid, reference_grid, sampled)
         inverse = inverse.to(reference.device)
         if grid == reference_grid:
             self.reference = reference

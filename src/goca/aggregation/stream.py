@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -45,6 +46,50 @@ class _Plan:
     compared: Picker | None
     output_rows: Int64[Tensor, " output_rows"] | None  # rows that the refinement needs
     accumulated: Picker | None  # None with output_rows: refine through the fused kernel
+
+
+@lru_cache(maxsize=256)
+def _plan_rows(
+    grid: Grid,
+    size: Grid,
+    sources: tuple[Grid, bool] | None,
+    order: int,
+    paired: bool,
+    with_text: bool,
+    device: torch.device,
+) -> _Plan:
+    """Rows to compute on ``grid``: all of them where the text's columns are read from the same rows.
+
+    The refinement accumulates a mean map when the rows that only it would need cost less than ``order`` passes through
+    the fused kernel, extra rows <= order * FUSED_COST * output rows, and the map is not too large. Otherwise it keeps
+    queries and keys for that kernel.
+
+    Args:
+        size: of the output.
+        sources: reference grid, and whether only its sampled rows are compared; ``None`` compares nothing.
+        order: how often the layer refines; 0 for a layer that does not.
+        paired: whether a key stands for two neighbours.
+        with_text: whether the text's columns are read.
+    """
+    pixels = grid[0] * grid[1]
+    compared = torch.empty(0, dtype=torch.int64) if sources is None else compared_rows(grid, *sources)[0]
+    rows = torch.arange(pixels) if with_text else compared
+    output_rows, accumulate = None, False
+    if order:
+        output_rows = nearest_sources(grid, size)[0]
+        union = torch.unique(torch.cat([rows, output_rows]))
+        cheaper = len(union) - len(rows) <= order * FUSED_COST * len(output_rows)
+        keys = pixels // 2 if paired else pixels
+        accumulate = cheaper and len(output_rows) * keys <= MEAN_MAP_ENTRIES
+        if accumulate:
+            rows = union
+    return _Plan(
+        rows=None if len(rows) == pixels else rows.to(device),
+        count=len(rows),
+        compared=None if sources is None else Picker(rows, compared, device),
+        output_rows=output_rows,
+        accumulated=Picker(rows, output_rows, device) if accumulate and output_rows is not None else None,
+    )
 
 
 class MapAggregator:
@@ -100,9 +145,7 @@ class MapAggregator:
         self._sums: dict[Grid, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
         self._affinity: Tensor | None = None
-        self._compared: dict[Grid, Tensor] = {}
         self._comparisons: dict[Grid, Comparison] = {}
-        self._plans: dict[tuple[Grid, bool, bool, bool], _Plan] = {}
         self._means: dict[Grid, Tensor] = {}
         self._fused: list[FusedMap] = []
 
@@ -173,7 +216,7 @@ class MapAggregator:
         if self._reference_grid not in (None, grid):
             raise ValueError(f"layer {record.name!r} has a grid of {grid}, but {self._reference_grid} was announced")
         self._reference_grid = grid
-        self._affinity = affinity(record.reference, self._sample())
+        self._affinity = affinity(record.reference, sample_rows(grid) if self.fast else None)
         for name, its_grid, rows in self._unweighed:
             self._judge(name, self._comparison(its_grid).partial(rows, 0))
         self._unweighed.clear()
@@ -188,19 +231,8 @@ class MapAggregator:
             return False
         if self._reference_grid is None:
             return True
-        rows = len(self._sources(grid))
+        rows = len(compared_rows(grid, self._reference_grid, self.fast)[0])
         return rows * grid[0] * grid[1] > attention.query.numel() + attention.key.numel()
-
-    def _sample(self) -> Int64[Tensor, " rows"] | None:
-        """The rows of the affinity that are used; ``None`` for all."""
-        return sample_rows(self._reference_grid) if self.fast and self._reference_grid is not None else None
-
-    def _sources(self, grid: Grid) -> Int64[Tensor, " sources"]:
-        """The rows of a layer's self-attention on ``grid`` that are compared."""
-        if grid not in self._compared:
-            assert self._reference_grid is not None
-            self._compared[grid] = compared_rows(grid, self._reference_grid, self._sample())[0]
-        return self._compared[grid]
 
     def _judge(self, name: str, sums: Float[Tensor, " sums"]) -> None:
         """Weigh a layer by what the comparison of all its rows gave."""
@@ -235,13 +267,17 @@ class MapAggregator:
         """One pass over a layer's self-attention rows."""
         with_text = compared and name not in self._maps
         tokens = attention.keys.start if with_text else 0
-        plan = self._plan(grid, compared, refines, with_text, attention.query.device)
+        device = attention.query.device
+        sources = (self._reference_grid, self.fast) if compared and self._reference_grid is not None else None
+        order = self.refine_order if refines else 0
+        plan = _plan_rows(grid, self.size, sources, order, refines and self._pairs(grid), with_text, device)
         attention = replace(attention, key=attention.key.float(), keys=slice(None) if with_text else attention.keys)
         if plan.output_rows is not None and plan.accumulated is None:
-            rows = plan.output_rows.to(attention.query.device)
+            rows = plan.output_rows.to(device)
             kept = attention.query if len(rows) == grid[0] * grid[1] else attention.query[:, rows]
-            picked = self._picked(grid, rows.device)
+            picked = self._picked(grid, device)
             self._fused.append(FusedMap(grid, picked, self._pairs(grid), replace(attention, query=kept)))
+        starts_mean = plan.accumulated is not None and grid not in self._means
         sums: Tensor | None = None
         maps, waiting = [], []
         for first, last in attention.blocks(plan.count):
@@ -258,7 +294,11 @@ class MapAggregator:
                     sums = partial if sums is None else sums + partial
             if plan.accumulated is not None:
                 at, chosen = plan.accumulated.pick(block, first)
-                self._means[grid][at : at + len(chosen)] += chosen
+                if grid not in self._means:
+                    assert plan.output_rows is not None
+                    self._means[grid] = block.new_empty(len(plan.output_rows), block.shape[1])
+                part = self._means[grid][at : at + len(chosen)]
+                part.copy_(chosen) if starts_mean else part.add_(chosen)
         if with_text:
             self._maps[name] = (grid, torch.cat(maps))
         if waiting:
@@ -266,49 +306,10 @@ class MapAggregator:
         if sums is not None:
             self._judge(name, sums)
 
-    def _plan(self, grid: Grid, compared: bool, refines: bool, with_text: bool, device: torch.device) -> _Plan:
-        """Rows to compute on ``grid``: all of them where the text's columns are read from the same rows.
-
-        The refinement accumulates a mean map when the rows that only it would need cost less than ``refine_order``
-        passes through the fused kernel, extra rows <= order * FUSED_COST * output rows, and the map is not too large.
-        Otherwise it keeps queries and keys for that kernel.
-        """
-        key = (grid, compared, refines, with_text)
-        if key in self._plans:
-            return self._plans[key]
-        sources = torch.empty(0, dtype=torch.int64)
-        if compared:
-            sources = self._sources(grid)
-        rows = sources
-        if with_text:
-            rows = torch.arange(grid[0] * grid[1])
-        output_rows, accumulate = None, False
-        if refines:
-            output_rows = nearest_sources(grid, self.size)[0]
-            union = torch.unique(torch.cat([rows, output_rows]))
-            cheaper = len(union) - len(rows) <= self.refine_order * FUSED_COST * len(output_rows)
-            keys = grid[0] * grid[1] // (2 if self._pairs(grid) else 1)
-            accumulate = cheaper and len(output_rows) * keys <= MEAN_MAP_ENTRIES
-            if accumulate:
-                rows = union
-                if grid not in self._means:
-                    self._means[grid] = torch.zeros(len(output_rows), keys, device=device)
-        plan = _Plan(
-            rows=None if len(rows) == grid[0] * grid[1] else rows.to(device),
-            count=len(rows),
-            compared=Picker(rows, sources, device) if compared else None,
-            output_rows=output_rows,
-            accumulated=Picker(rows, output_rows, device) if accumulate and output_rows is not None else None,
-        )
-        self._plans[key] = plan
-        return plan
-
     def _comparison(self, grid: Grid) -> Comparison:
         if grid not in self._comparisons:
             assert self.layer_rule is not None and self._affinity is not None and self._reference_grid is not None
-            self._comparisons[grid] = Comparison(
-                self.layer_rule, self._affinity, self._reference_grid, grid, self._sample()
-            )
+            self._comparisons[grid] = Comparison(self.layer_rule, self._affinity, self._reference_grid, grid, self.fast)
         return self._comparisons[grid]
 
     def _picked(self, grid: Grid, device: torch.device) -> Int64[Tensor, " pixels"] | None:

@@ -283,7 +283,13 @@ class Backbone(ABC):
                 return None
 
     @contextmanager
-    def recording(self, size: Grid, on_record: OnRecord, layers: Collection[str] | None = None) -> Iterator[None]:
+    def recording(
+        self,
+        size: Grid,
+        on_record: OnRecord,
+        layers: Collection[str] | None = None,
+        images: Collection[int] | None = None,
+    ) -> Iterator[None]:
         """Hand the attention of each layer to ``on_record(image_index, record)`` while someone else calls the denoiser
         inside the context, once per image.
 
@@ -292,6 +298,7 @@ class Backbone(ABC):
         Args:
             size: rows and columns of the latents.
             layers: layers to record, all by default; must contain those the receiver waits for.
+            images: indices of the images to record, all by default.
 
         Raises:
             ValueError: an unknown layer. RuntimeError: on leaving, a layer whose attention was not seen.
@@ -320,13 +327,15 @@ class Backbone(ABC):
             grid = self.grid(layer, *size)
             features, output = calls.pop(REFERENCE, None), calls.pop(OUTPUT, None)
             first = recorded[layer]
-            for row in range(len(next(iter(calls.values())).query)):
+            recorded[layer] += len(next(iter(calls.values())).query)
+            for row in range(recorded[layer] - first):
+                if images is not None and first + row not in images:
+                    continue
                 reference = None if features is None else self.reference_features(features, grid, calls, row)
                 record = replace(self.read(layer, grid, calls, row), reference=reference)
                 if output is not None:
                     bias = projections[layer].bias
                     record = replace(record, output=output[row] if bias is None else output[row] - bias)
-                recorded[layer] += 1
                 on_record(first + row, record)
 
         def on_call(call: AttentionCall) -> None:

@@ -49,8 +49,8 @@ class Recorder:
 
     Args:
         modules: attention modules by the name they are reported under.
-        on_call: receives one :class:`AttentionCall` before its kernel runs; its result is ignored. Attention that
-            ``on_call`` itself computes is not recorded.
+        on_call: receives each :class:`AttentionCall` when its module has run, so that what ``on_call`` does is neither
+            intercepted nor recorded; its result is ignored. A module that failed hands over nothing.
 
     Modules that use another attention backend run on torch's own inside the context, and compiled modules run
     uncompiled. On leaving, also after an exception, hooks are gone and backends are back.
@@ -63,12 +63,12 @@ class Recorder:
         self.modules = dict(modules)
         self.on_call = on_call
         self._running: list[str] = []
+        self._calls: list[AttentionCall] = []
         self._seen: set[str] = set()
         self._interception = _Interception(self._on_attention)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Recorder:
-        self._running.clear()
         self._seen.clear()
         with ExitStack() as stack:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -84,6 +84,7 @@ class Recorder:
         if self._running:  # an interrupt (no Exception) skips the hooks that end the interception
             self._interception.__exit__(kind, error, traceback)
             self._running.clear()
+        self._calls.clear()
         self._cleanup.close()
         missing = [name for name in self.modules if name not in self._seen]
         if error is None and missing:
@@ -100,11 +101,14 @@ class Recorder:
                 self._interception.__enter__()
             self._running.append(name)
 
-        def pop(_module: nn.Module, _inputs: object, _output: object) -> None:
+        def pop(_module: nn.Module, _inputs: object, output: object) -> None:
             if self._running and self._running[-1] == name:
                 self._running.pop()
                 if not self._running:
                     self._interception.__exit__(None, None, None)
+                    calls, self._calls = self._calls, []
+                    for call in calls if output is not None else ():
+                        self.on_call(call)
 
         handles = (module.register_forward_pre_hook(push), module.register_forward_hook(pop, always_call=True))
         try:
@@ -116,7 +120,7 @@ class Recorder:
     def _on_attention(self, *args: Any, **kwargs: Any) -> None:
         name = self._running[-1]
         self._seen.add(name)
-        self.on_call(_read_call(name, *args, **kwargs))
+        self._calls.append(_read_call(name, *args, **kwargs))
 
 
 class _Interception(TorchFunctionMode):

@@ -7,6 +7,7 @@ the text pulls at the regions of the image. The regions are those of the prompt'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -87,10 +88,14 @@ def mean_inside(
 
 def smooth(rate: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
     """3 x 3 with kernel exp(-(x / (2 sigma))^2), sigma 0.5, normalised; reflect padding."""
-    axis = torch.exp(-((torch.arange(-1.0, 2.0, device=rate.device) / (2 * SIGMA)) ** 2))
+    return F.conv2d(F.pad(rate[None, None], (1, 1, 1, 1), mode="reflect"), _kernel(rate.device))[0, 0]
+
+
+@lru_cache(maxsize=8)
+def _kernel(device: torch.device) -> Float[Tensor, "1 1 3 3"]:
+    axis = torch.exp(-((torch.arange(-1.0, 2.0, device=device) / (2 * SIGMA)) ** 2))
     kernel = axis[:, None] * axis
-    padded = F.pad(rate[None, None], (1, 1, 1, 1), mode="reflect")
-    return F.conv2d(padded, (kernel / kernel.sum())[None, None])[0, 0]
+    return (kernel / kernel.sum())[None, None]
 
 
 def guided_noise(noise_uncond: Tensor, noise_text: Tensor, rate: Tensor, scale: float) -> Tensor:

@@ -191,7 +191,8 @@ class Run:
             for aggregator in receivers[row]:
                 aggregator.add(record)
 
-        self.recording.enter_context(self.backbone.recording(size, hand_out, layers))
+        rows = [row for row, aggregators in enumerate(receivers) if aggregators]
+        self.recording.enter_context(self.backbone.recording(size, hand_out, layers, rows))
 
     def _keep_for_segmentation(self) -> None:
         for image, kept in enumerate(self.aggregations):
