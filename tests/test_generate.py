@@ -15,6 +15,7 @@ from tiny import parts
 from typer.testing import CliRunner, Result
 
 from goca.cli import app
+from goca.datasets.folder import Folder
 from goca.guidance import generate
 from goca.guidance.dataset import DatasetFolder, Row, read_rows
 from goca.guidance.generate import Generator, mentioned, name_things
@@ -102,6 +103,16 @@ def test_a_table_becomes_a_data_set(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "d/images/00001.png").stat().st_mtime_ns == before
     assert (tmp_path / "d/classes.txt").read_text().split("\n")[:5] == [*classes, "palm tree"]
     assert len(json.loads((tmp_path / "d/captions.json").read_text())) == 3
+
+
+def test_the_captions_of_sentences_are_their_classes(run: Run, tmp_path: Path) -> None:
+    prompts = table(tmp_path / "p.csv", "prompt,name", "grass and a dog,one")
+    classes = ("--classes", "cat", "--classes", "dog|puppy", "--classes", "grass")
+    assert run("--csv", prompts, "--segment", *classes, "--out", "d").exit_code == 0
+    assert (tmp_path / "d/classes.txt").read_text().splitlines() == ["cat", "dog", "grass"]
+    dataset = Folder(tmp_path / "d")
+    assert dataset[0].caption == "dog, grass"
+    assert set(np.unique(dataset[0].labels)) <= {1, 2}
 
 
 def test_an_interrupted_table_keeps_what_is_done(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

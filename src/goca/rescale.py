@@ -16,11 +16,20 @@ from goca.types import Prompt, ScoreMaps
 TINY = 1e-12
 
 
-@lru_cache(maxsize=8)
-def _kernel(device: torch.device) -> Float[Tensor, "1 1 5 5"]:
-    axis = torch.exp(-(torch.arange(-2.0, 3.0, device=device) ** 2) / (2 * 1.1**2))
-    axis = axis / axis.sum()
-    return (axis[:, None] * axis)[None, None]
+@lru_cache(maxsize=64)
+def _filter_matrix(size: int, variance: float, radius: int, device: torch.device) -> Float[Tensor, "size size"]:
+    weights = torch.exp(-(torch.arange(-radius, radius + 1.0, device=device) ** 2) / (2 * variance))
+    reflected = F.pad(torch.eye(size, device=device)[None], (radius, radius), mode="reflect")
+    return F.conv1d(reflected.transpose(0, 1), (weights / weights.sum())[None, None])[:, 0].T.contiguous()
+
+
+def gaussian(
+    maps: Float[Tensor, "maps height width"], variance: float, radius: int
+) -> Float[Tensor, "maps height width"]:
+    """Gaussian filter of 2 ``radius`` + 1 pixels a side, normalised, with reflect padding: one small matrix per axis,
+    which on maps of these sizes is faster than a convolution."""
+    vertical, horizontal = (_filter_matrix(side, variance, radius, maps.device) for side in maps.shape[1:])
+    return vertical @ (maps @ horizontal.T)
 
 
 def blur(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
@@ -33,7 +42,7 @@ def blur(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height
         raise ValueError(
             f"maps of {maps.shape[1]} x {maps.shape[2]} are too small to blur; use an output grid of 3 x 3 or more"
         )
-    return F.conv2d(F.pad(maps[:, None], (2, 2, 2, 2), mode="reflect"), _kernel(maps.device))[:, 0]
+    return gaussian(maps, variance=1.1**2, radius=2)
 
 
 def min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:

@@ -189,6 +189,7 @@ def test_a_table_goes_on_where_it_was_killed(
     assert guided["difference"]["frechet"]["value"] != 0
     assert answer["real"]["faithfulness"]["value"] == 1 and answer["real"]["mask_miou"]["value"] > 0.8
     table = (tmp_path / "d/table.md").read_text()
+    assert evaluate.show({"value": -0.0004, "low": -0.02, "high": -0.0}, "found") == "0.000 [-0.020, 0.000]"
     cells = (plain["frechet"], guided["frechet"], guided["difference"]["frechet"])
     line = " | ".join(evaluate.show(each, "frechet") for each in cells)
     assert "| scale | cfg | goca | goca - cfg |" in table and f"| 4 | {line} |" in table

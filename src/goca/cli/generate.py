@@ -196,8 +196,8 @@ def draw_table(
         "segment": segment,
         "classes": classes,
     }
-    found = [entry for row in good for entry in things[row.name] or ()]
-    names = [entry.split("|")[0].strip() for entry in classes or found]
+    named = {name: [first_word(entry) for entry in entries or ()] for name, entries in things.items()}
+    names = [first_word(entry) for entry in classes] if classes else [name for row in good for name in named[row.name]]
     folder = DatasetFolder(out, settings, names if segment else None)
     finished: list[Row] = []
     missing: list[Row] = []
@@ -217,7 +217,12 @@ def draw_table(
                 notes += result.notes
                 finished.append(row)
     finally:
-        folder.finish(sorted(finished, key=lambda row: row.line))
+        folder.finish(sorted(finished, key=lambda row: row.line), named)
     bad.sort(key=lambda line: int(line.split()[1].rstrip(":")))
     unique = list(dict.fromkeys(notes))
     return {"folder": str(out), "drawn": len(missing), "skipped": skipped, "bad": bad, "notes": unique}
+
+
+def first_word(entry: str) -> str:
+    """The name of a class of several synonyms."""
+    return entry.split("|")[0].strip()

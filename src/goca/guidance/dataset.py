@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jaxtyping import Integer
 from PIL import Image, PngImagePlugin
 from pycocotools import mask as coco_mask
 
+from goca.captioning.files import save_captions
 from goca.guidance.generate import Generation
 from goca.render import class_colours, indexed_image, run_lengths
 
@@ -89,7 +90,8 @@ def read_row(line: int, number: int, entry: dict[str | None, Any], seed: int) ->
 
 class DatasetFolder:
     """Writes ``images/``, with segmentations also ``labels/`` (indexed by the lines of ``classes.txt``, counted from 0)
-    and ``annotations.json`` (COCO), and ``captions.json``.
+    and ``annotations.json`` (COCO), and ``captions.json``: the prompts, with segmentations the classes that each names,
+    so that an evaluation that reads captions as nouns between commas finds them all.
 
     Args:
         settings: of the run; kept in ``settings.json``.
@@ -139,10 +141,14 @@ class DatasetFolder:
             write_png(picture, self.folder / "labels" / f"{row.name}.png")
         write_png(result.image, self.folder / "images" / f"{row.name}.png", prompt=row.prompt, seed=str(row.seed))
 
-    def finish(self, rows: Sequence[Row]) -> None:
-        """Write captions and COCO annotations of these rows, whose images are there."""
-        captions = {f"{row.name}.png": {"caption": row.prompt} for row in rows}
-        write_text(self.folder / CAPTIONS, json.dumps(captions, indent=2, ensure_ascii=False))
+    def finish(self, rows: Sequence[Row], named: Mapping[str, Sequence[str]]) -> None:
+        """Write captions and COCO annotations of these rows, whose images are there.
+
+        Args:
+            named: the classes that were segmented, by the row's name; where there are none, the caption is the prompt.
+        """
+        captions = {row.name: ", ".join(named[row.name] or (row.prompt,)) for row in rows}
+        save_captions(self.folder / CAPTIONS, {f"{name}.png": caption for name, caption in captions.items()})
         if self.segments:
             write_text(self.folder / COCO, json.dumps(self.coco(rows), ensure_ascii=False))
 

@@ -265,8 +265,9 @@ def rows(answer: dict[str, Any], key: str) -> list[list[str]]:
 
 
 def show(numbers: dict[str, float | None], key: str) -> str:
-    """``0.912 [0.880, 0.941]``."""
-    value, *ends = (None if each is None else f"{each:.{DIGITS.get(key, 3)}f}" for each in numbers.values())
+    """``0.912 [0.880, 0.941]``; zero has no sign."""
+    digits = DIGITS.get(key, 3)
+    value, *ends = (None if each is None else f"{round(each, digits) + 0.0:.{digits}f}" for each in numbers.values())
     return f"{value} [{', '.join(map(str, ends))}]" if all(ends) else f"{value}"
 
 

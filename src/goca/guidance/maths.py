@@ -7,17 +7,15 @@ the text pulls at the regions of the image. The regions are those of the prompt'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from goca.aggregation.resize import resize_maps
 from goca.aggregation.stream import Aggregation
 from goca.refine import refine
-from goca.rescale import min_max, rescale, smooth_min_max
+from goca.rescale import gaussian, min_max, rescale, smooth_min_max
 from goca.types import Concept, Grid, Prompt, ScoreMaps
 
 RATES = (0.8, 3.0)
@@ -70,7 +68,7 @@ def guidance_rate(
     Clamped to [0.8, 3] and to at most 15 / ``scale``, then smoothed 3 x 3. Without a foreground it is 1 everywhere, and
     so it is in a region in which the halves agree.
     """
-    strength = (noise_text.float() - noise_uncond.float()).norm(dim=0)
+    strength = (noise_text.float() - noise_uncond.float()).square().sum(dim=0).sqrt()
     inside = mean_inside(strength, foreground[None])
     regions = mean_inside(strength, masks)
     rates = torch.where(regions > 0, inside / regions, torch.ones_like(regions))
@@ -88,14 +86,7 @@ def mean_inside(
 
 def smooth(rate: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
     """3 x 3 with kernel exp(-(x / (2 sigma))^2), sigma 0.5, normalised; reflect padding."""
-    return F.conv2d(F.pad(rate[None, None], (1, 1, 1, 1), mode="reflect"), _kernel(rate.device))[0, 0]
-
-
-@lru_cache(maxsize=8)
-def _kernel(device: torch.device) -> Float[Tensor, "1 1 3 3"]:
-    axis = torch.exp(-((torch.arange(-1.0, 2.0, device=device) / (2 * SIGMA)) ** 2))
-    kernel = axis[:, None] * axis
-    return (kernel / kernel.sum())[None, None]
+    return gaussian(rate[None], variance=2 * SIGMA**2, radius=1)[0]
 
 
 def guided_noise(noise_uncond: Tensor, noise_text: Tensor, rate: Tensor, scale: float) -> Tensor:
