@@ -255,6 +255,22 @@ def test_offloaded_denoiser_gives_the_same_records(backbone, family):
             torch.testing.assert_close(aggregate_heads(left, rule), aggregate_heads(right, rule), atol=1e-5, rtol=1e-4)
 
 
+def test_denoiser_offloaded_to_disk_gives_the_same_records(backbone, tmp_path):
+    expected = record(backbone, ["cat"], [3])
+    here, denoiser = torch.device("cpu"), backbone.denoiser
+    settings = {"offload_type": "leaf_level", "offload_to_disk_path": str(tmp_path)}
+    if not denoiser._supports_group_offloading:
+        with pytest.raises(ValueError, match="does not support group offloading"):
+            denoiser.enable_group_offload(here, here, **settings)
+        return
+    denoiser.enable_group_offload(here, here, **settings)
+    offloaded = record(backbone, ["cat"], [3])
+    assert torch.equal(offloaded.prediction, expected.prediction)
+    for layer in backbone.layers:
+        maps = [aggregate_heads(each.records[0, layer]) for each in (offloaded, expected)]
+        torch.testing.assert_close(*maps, atol=1e-5, rtol=1e-4)
+
+
 def test_noising_refuses_wrong_inputs(backbone):
     latents = backbone.encode_image(images(1, 2))
     with pytest.raises(ValueError, match="one generator per image: got 1 for 2"):

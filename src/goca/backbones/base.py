@@ -414,15 +414,15 @@ def output_projection(attention: Any) -> OutputProjection:
     """The projection after the heads: its matrix where it is a plain linear layer at hand, else the module itself.
 
     A layer with LoRA on top is another class, a quantised one has another number type or kind of tensor, an offloaded
-    one has no data.
+    one has no data, or not its own.
     """
     module = attention.to_out[0]
     return OutputProjection(module.weight.detach()) if plain_linear(module) else OutputProjection(None, module)
 
 
 def plain_linear(module: Any) -> TypeGuard[nn.Linear]:
-    """Whether a module's matrix is there to be read."""
-    plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter
+    """Whether a module's matrix is there to be read. Under diffusers' group offloading anything may be in its place."""
+    plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter and not hasattr(module, "_diffusers_hook")
     return plain and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES
 
 
