@@ -15,6 +15,7 @@ from tiny import parts
 from typer.testing import CliRunner, Result
 
 from goca.cli import app
+from goca.cli.generate import class_names
 from goca.datasets.folder import Folder
 from goca.guidance import generate
 from goca.guidance.dataset import DatasetFolder, Row, read_rows
@@ -109,6 +110,7 @@ def test_the_captions_of_sentences_are_their_classes(run: Run, tmp_path: Path) -
     prompts = table(tmp_path / "p.csv", "prompt,name", "grass and a dog,one")
     classes = ("--classes", "cat", "--classes", "dog|puppy", "--classes", "grass")
     assert run("--csv", prompts, "--segment", *classes, "--out", "d").exit_code == 0
+    assert class_names(["palm  tree | palm", "cat"]) == ["palm tree", "cat"]
     assert (tmp_path / "d/classes.txt").read_text().splitlines() == ["cat", "dog", "grass"]
     dataset = Folder(tmp_path / "d")
     assert dataset[0].caption == "dog, grass"
@@ -187,6 +189,7 @@ def test_other_folders_are_left_alone(run: Run, tmp_path: Path) -> None:
         ((PROMPT, "--scale", 1), "guidance needs a scale above 1, not 1"),
         ((PROMPT, "--size", "big"), "the size 'big' is neither one side like 512 nor width x height"),
         ((PROMPT, "--size", 33), "draws sizes that are multiples of 2, not 33 x 33"),
+        ((PROMPT, "--segment", "--classes", " , "), 'name at least one class, for example --classes "cat,grass,sky"'),
         ((PROMPT, "--classes", "cat"), "--classes says what to segment; add --segment"),
         (("a cat on the grass", "--segment"), "say which things of the prompt to segment, for example --classes"),
         ((PROMPT, "--segment", "--classes", "dog"), "does not mention 'dog'"),
@@ -239,5 +242,6 @@ def test_things_of_a_prompt() -> None:
         "grass",
     ]
     assert mentioned(["person|man", "sky", "dog"], "a man under the sky") == ["person|man", "sky"]
+    assert mentioned(["palm  tree"], "a palm tree") == ["palm  tree"]
     with pytest.raises(ValueError, match="mentions none of the classes"):
         mentioned(["dog"], "hot dogs")

@@ -115,12 +115,12 @@ def build_prompt(
     """
     if not classes:
         raise ValueError("No classes were given; name at least one thing to look for.")
-    named = [_split_synonyms(entry, "class") for entry in classes]
-    extra = [_split_synonyms(entry, "background phrase") for entry in background]
+    named = [split_synonyms(entry) for entry in classes]
+    extra = [split_synonyms(entry, "background phrase") for entry in background]
     _check_unique([word for _, words in (*named, *extra) for word in words])
     text = _write_text(named, extra, caption)
     if vocabulary is not None:
-        _check_vocabulary(text, vocabulary)
+        check_vocabulary(text, vocabulary)
 
     ranges = text_ranges(text)
     spans = find_words(text, [word for _, words in (*named, *extra) for word in words])
@@ -175,7 +175,12 @@ def _normalise(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _split_synonyms(entry: str, kind: str) -> tuple[str, tuple[str, ...]]:
+def split_synonyms(entry: str, kind: str = "class") -> tuple[str, tuple[str, ...]]:
+    """The name of a class written as ``person|man``, and all its words in small letters.
+
+    Raises:
+        ValueError: one of them is blank; the message calls it ``kind``.
+    """
     parts = [" ".join(part.split()) for part in entry.split("|")]
     if not all(parts):
         raise ValueError(f"A {kind} is blank in {entry!r}; write each one as a word or as synonyms 'person|man'.")
@@ -203,10 +208,11 @@ def _write_text(
     return ", ".join([text.rstrip(" .,"), *missing]) if missing else text
 
 
-def _check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:
+def check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:
+    """Raise ``ValueError`` for words that a model which knows only some phrases has never seen."""
     known = list(dict.fromkeys(vocabulary))
     words = {word for phrase in known for word in phrase.lower().split()}
-    unknown = [word for word in dict.fromkeys(re.findall(r"\w+", text)) if word not in words]
+    unknown = [word for word in dict.fromkeys(re.findall(r"\w+", text.lower())) if word not in words]
     if unknown:
         raise ValueError(
             f"This small model has never seen the word {', '.join(map(repr, unknown))}; it knows {', '.join(known)} "

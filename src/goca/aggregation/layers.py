@@ -93,10 +93,7 @@ def compared_rows(
     index of each row of R's partner among them; with nearest downsampling they are fewer than all."""
     if not sampled:
         return nearest_sources(grid, reference_grid)
-    sources, inverse = torch.unique(
-        nearest_rows(grid, reference_grid)[sample_rows(reference_grid)], return_inverse=True
-    )
-    return sources, inverse
+    return torch.unique(nearest_rows(grid, reference_grid)[sample_rows(reference_grid)], return_inverse=True)
 
 
 class Comparison:
@@ -142,7 +139,7 @@ class Picker:
     """Finds, in blocks of a sorted list of rows, the part of another sorted list that it contains."""
 
     def __init__(self, rows: Int64[Tensor, " rows"], wanted: Int64[Tensor, " wanted"], device: torch.device) -> None:
-        self.all = len(rows) == len(wanted)
+        self.count, self.all = len(wanted), len(rows) == len(wanted)
         if not self.all:
             at = torch.searchsorted(rows, wanted)
             self.positions, self.at = at.tolist(), at.to(device)

@@ -268,16 +268,17 @@ class MapAggregator:
         with_text = compared and name not in self._maps
         tokens = attention.keys.start if with_text else 0
         device = attention.query.device
-        sources = (self._reference_grid, self.fast) if compared and self._reference_grid is not None else None
-        order = self.refine_order if refines else 0
-        plan = _plan_rows(grid, self.size, sources, order, refines and self._pairs(grid), with_text, device)
+        sources = None
+        if compared:
+            assert self._reference_grid is not None
+            sources = (self._reference_grid, self.fast)
+        order, paired = self.refine_order if refines else 0, refines and self._pairs(grid)
+        plan = _plan_rows(grid, self.size, sources, order, paired, with_text, device)
         attention = replace(attention, key=attention.key.float(), keys=slice(None) if with_text else attention.keys)
         if plan.output_rows is not None and plan.accumulated is None:
             rows = plan.output_rows.to(device)
             kept = attention.query if len(rows) == grid[0] * grid[1] else attention.query[:, rows]
-            picked = self._picked(grid, device)
-            self._fused.append(FusedMap(grid, picked, self._pairs(grid), replace(attention, query=kept)))
-        starts_mean = plan.accumulated is not None and grid not in self._means
+            self._fused.append(FusedMap(grid, self._picked(grid, device), paired, replace(attention, query=kept)))
         sums: Tensor | None = None
         maps, waiting = [], []
         for first, last in attention.blocks(plan.count):
@@ -295,10 +296,8 @@ class MapAggregator:
             if plan.accumulated is not None:
                 at, chosen = plan.accumulated.pick(block, first)
                 if grid not in self._means:
-                    assert plan.output_rows is not None
-                    self._means[grid] = block.new_empty(len(plan.output_rows), block.shape[1])
-                part = self._means[grid][at : at + len(chosen)]
-                part.copy_(chosen) if starts_mean else part.add_(chosen)
+                    self._means[grid] = block.new_zeros(plan.accumulated.count, block.shape[1])
+                self._means[grid][at : at + len(chosen)] += chosen
         if with_text:
             self._maps[name] = (grid, torch.cat(maps))
         if waiting:

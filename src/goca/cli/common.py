@@ -92,6 +92,18 @@ def split_list(values: Sequence[str]) -> list[str]:
     return [entry.strip() for value in values for entry in value.split(",") if entry.strip()]
 
 
+def split_classes(values: Sequence[str]) -> list[str]:
+    """The entries of ``--classes``.
+
+    Raises:
+        ValueError: there are none.
+    """
+    names = split_list(values)
+    if not names:
+        raise ValueError('name at least one class, for example --classes "cat,grass,sky"')
+    return names
+
+
 @contextlib.contextmanager
 def clean_stdout() -> Iterator[None]:
     """Send whatever libraries print meanwhile to standard error, so that standard output holds the answer alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from goca.cli.common import (
     print_json,
     progress,
     sentence,
-    split_list,
+    split_classes,
 )
 from goca.cli.segment import check_folder
 
@@ -74,6 +75,7 @@ def generate(
             raise ValueError("--show-masks and --compare draw one prompt; leave out --csv")
         if classes and not segment:
             raise ValueError("--classes says what to segment; add --segment")
+        named = split_classes(classes) if classes else None
         sides = read_size(size)
         check_folder(out)
         from goca.guidance.dataset import read_rows
@@ -82,7 +84,6 @@ def generate(
         rows = None if table is None else read_rows(table, seed)
         segmenter = load_segmenter(model, device=device, dtype=dtype, offload=offload)
         make = Generator(segmenter, guidance, scale=scale, steps=steps, size=sides, every=every)
-        named = split_list(classes or []) or None
         if prompt is not None:
             answer = draw_one(make, prompt, seed, out, segment, named, show_masks, compare)
         else:
@@ -127,7 +128,8 @@ def draw_one(
     compare: bool,
 ) -> dict[str, Any]:
     """Draw one prompt and write what was asked for."""
-    from goca.guidance.dataset import write_png, write_text
+    from goca.evaluation.records import write_atomically
+    from goca.guidance.dataset import write_png
     from goca.guidance.generate import GUIDANCE, name_things
     from goca.guidance.sheet import sheet
     from goca.result import file_names
@@ -149,7 +151,7 @@ def draw_one(
     if result.segmentation is not None:
         files |= result.segmentation.save(out, stem)
         files["caption"] = out / f"{stem}.txt"
-        write_text(files["caption"], prompt)
+        write_atomically(files["caption"], prompt + "\n")
     for wanted_sheet, name, shown in ((show_masks, "masks", [result]), (compare, "compare", list(results.values()))):
         if wanted_sheet:
             files[name] = out / f"{stem}_{name}.png"
@@ -196,8 +198,8 @@ def draw_table(
         "segment": segment,
         "classes": classes,
     }
-    named = {name: [first_word(entry) for entry in entries or ()] for name, entries in things.items()}
-    names = [first_word(entry) for entry in classes] if classes else [name for row in good for name in named[row.name]]
+    named = {name: class_names(entries or ()) for name, entries in things.items()}
+    names = class_names(classes) if classes else [name for row in good for name in named[row.name]]
     folder = DatasetFolder(out, settings, names if segment else None)
     finished: list[Row] = []
     missing: list[Row] = []
@@ -223,6 +225,8 @@ def draw_table(
     return {"folder": str(out), "drawn": len(missing), "skipped": skipped, "bad": bad, "notes": unique}
 
 
-def first_word(entry: str) -> str:
-    """The name of a class of several synonyms."""
-    return entry.split("|")[0].strip()
+def class_names(entries: Iterable[str]) -> list[str]:
+    """The names of classes, of which each may have synonyms."""
+    from goca.prompt import split_synonyms
+
+    return [split_synonyms(entry)[0] for entry in entries]

@@ -46,4 +46,4 @@ def scenes(
     if as_json:
         print_json({"folder": str(out), "count": count, "seed": seed, "classes": list(CLASS_NAMES)})
     else:
-        typer.echo(f"{count} scenes in {out}: images, labels, captions.json, classes.txt")
+        typer.echo(f"{count} scene{'' if count == 1 else 's'} in {out}: images, labels, captions.json, classes.txt")

@@ -24,6 +24,7 @@ from goca.cli.common import (
     load_segmenter,
     print_json,
     progress,
+    split_classes,
     split_list,
 )
 
@@ -72,9 +73,7 @@ def segment(
 
     Example: goca segment photo.jpg --classes "cat,grass,sky" --model sd15
     """
-    names, phrases = split_list(classes), split_list(background or [])
-    if not names:
-        raise ValueError('name at least one class, for example --classes "cat,grass,sky"')
+    names, phrases = split_classes(classes), split_list(background or [])
     options: dict[str, Any] = {
         "model": model,
         "preset": preset,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,23 @@ class RecordFile:
         os.fsync(self._stream.fileno())
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in its place: all of it is there or nothing.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
+        write(scratch)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole text file or nothing."""
+    replace_file(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
 def _read_lines(path: Path) -> tuple[list[Entry], int]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image, PngImagePlugin
 from pycocotools import mask as coco_mask
 
 from goca.captioning.files import save_captions
+from goca.evaluation.records import replace_file, write_atomically
 from goca.guidance.generate import Generation
 from goca.render import class_colours, indexed_image, run_lengths
 
@@ -108,11 +108,11 @@ class DatasetFolder:
         try:
             for part in ("images", "labels") if self.segments else ("images",):
                 (folder / part).mkdir(parents=True, exist_ok=True)
-            write_text(folder / SETTINGS, json.dumps(settings, indent=2))
+            write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
             if classes is not None:
                 known = (folder / CLASSES).read_text(encoding="utf-8").splitlines() if before else []
                 self.classes = list(dict.fromkeys([*known, *classes]))
-                write_text(folder / CLASSES, "\n".join(self.classes))
+                write_atomically(folder / CLASSES, "\n".join(self.classes) + "\n")
         except OSError as error:
             raise OSError(
                 f"cannot write to the folder {folder} ({error.strerror or error}); choose another one with --out"
@@ -150,7 +150,7 @@ class DatasetFolder:
         captions = {row.name: ", ".join(named[row.name] or (row.prompt,)) for row in rows}
         save_captions(self.folder / CAPTIONS, {f"{name}.png": caption for name, caption in captions.items()})
         if self.segments:
-            write_text(self.folder / COCO, json.dumps(self.coco(rows), ensure_ascii=False))
+            write_atomically(self.folder / COCO, json.dumps(self.coco(rows), ensure_ascii=False) + "\n")
 
     def coco(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Annotations as COCO's: one per image and class, its mask in compressed run lengths. Class numbers count from
@@ -210,22 +210,3 @@ def write_png(picture: Image.Image, path: Path, **told: str) -> None:
     for key, text in told.items():
         notes.add_itxt(key, text)
     replace_file(path, lambda scratch: picture.save(scratch, format="PNG", pnginfo=notes))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    replace_file(path, lambda scratch: scratch.write_text(text + "\n", encoding="utf-8"))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in its place.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        write(scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from jaxtyping import Float64, Int64, Integer
 
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.evaluation.metrics import count_pixels, intersection_union, mean_iou
-from goca.evaluation.records import Entry, RecordFile
-from goca.guidance.dataset import replace_file, write_png
+from goca.evaluation.records import Entry, RecordFile, replace_file
+from goca.guidance.dataset import write_png
 from goca.guidance.generate import Generation, Generator
 from goca.guidance.judge import Judge, Verdict
 from goca.guidance.statistics import Reference, draw_counts, interval

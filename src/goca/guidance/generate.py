@@ -16,7 +16,7 @@ from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
 from goca.guidance.text import read_prompt
 from goca.models import memory_errors
-from goca.prompt import STOP_WORDS, find_words
+from goca.prompt import STOP_WORDS, check_vocabulary, find_words, split_synonyms
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.types import Grid
@@ -144,24 +144,13 @@ class Generator:
                 does not mention one of the classes.
         """
         text = " ".join(prompt.split())
-        check_words(text, self.segmenter.model.spec.vocabulary)
+        vocabulary = self.segmenter.model.spec.vocabulary
+        if vocabulary is not None:
+            check_vocabulary(text, vocabulary)
         read_prompt(self.segmenter.model.backbone, text)
         if classes is not None:
             self.segmenter.prompt(classes, caption=text)
         return text
-
-
-def check_words(text: str, vocabulary: Sequence[str] | None) -> None:
-    """Raise ``ValueError`` for words that a model of few words has never seen."""
-    if vocabulary is None:
-        return
-    known = {word for phrase in vocabulary for word in phrase.lower().split()}
-    unknown = [word for word in dict.fromkeys(re.findall(r"\w+", text.lower())) if word not in known]
-    if unknown:
-        raise ValueError(
-            f"this small model has never seen the word {', '.join(map(repr, unknown))}; "
-            f"it knows {', '.join(vocabulary)}"
-        )
 
 
 def name_things(prompt: str, vocabulary: Sequence[str] | None) -> list[str]:
@@ -193,7 +182,7 @@ def mentioned(classes: Sequence[str], prompt: str) -> list[str]:
         ValueError: none of them.
     """
     text = " ".join(prompt.lower().split())
-    words = {entry: [word.strip().lower() for word in entry.split("|")] for entry in classes}
+    words = {entry: split_synonyms(entry)[1] for entry in classes}
     spans = find_words(text, [word for group in words.values() for word in group])
     found = [entry for entry, group in words.items() if any(spans[word] for word in group)]
     if not found:
