@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from goca.aggregation import MapAggregator
+from goca.maps import MapAggregator
 from goca.types import LayerRecord
 
 ROOT = Path(__file__).resolve().parent.parent

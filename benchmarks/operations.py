@@ -16,8 +16,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from goca.aggregation import attention
-from goca.rescale import blur
+from goca.maps import attention
+from goca.maps.rescale import blur
 
 SHAPES = {  # heads, rows, keys, head width
     "PixArt-Sigma, 1024 px": (16, 4096, 4096, 72),
@@ -58,7 +58,7 @@ def mean_map(each: attention.Attention, budget: int) -> None:
 
 
 def convolution(maps: torch.Tensor) -> torch.Tensor:
-    """What :func:`goca.rescale.blur` gives, as a convolution."""
+    """What :func:`goca.maps.rescale.blur` gives, as a convolution."""
     axis = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * 1.1**2))
     kernel = (axis[:, None] * axis / axis.sum() ** 2)[None, None]
     return F.conv2d(F.pad(maps[:, None], (2, 2, 2, 2), mode="reflect"), kernel)[:, 0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from goca.types import Grid, LayerRecord, OutputProjection
+from goca.types import CrossRecord, Grid, JointRecord, LayerRecord, OutputProjection
 
 
 def random_record(
@@ -29,19 +29,20 @@ def random_record(
     pixels, channels = grid[0] * grid[1], heads * dim
     mask = torch.zeros(tokens)
     mask[tokens - masked :] = -1e4
-    return LayerRecord(
-        name=name,
-        grid=grid,
-        cross_query=normal(heads, pixels, dim),
-        cross_key=normal(heads, tokens, dim),
-        cross_value=normal(heads, tokens, dim),
-        projection=OutputProjection(normal(channels, channels) * channels**-0.5),
-        self_query=None if joint else normal(heads, pixels, dim),
-        self_key=normal(heads, pixels, dim),
-        cross_mask=mask if masked else None,
-        reference=normal(pixels, channels),
-        joint=joint,
-    )
+    shared = {
+        "name": name,
+        "grid": grid,
+        "cross_query": normal(heads, pixels, dim),
+        "cross_key": normal(heads, tokens, dim),
+        "cross_value": normal(heads, tokens, dim),
+        "projection": OutputProjection(normal(channels, channels) * channels**-0.5),
+        "cross_mask": mask if masked else None,
+        "reference": normal(pixels, channels),
+    }
+    own_key = normal(heads, pixels, dim)
+    if joint:
+        return JointRecord(**shared, image_key=own_key)
+    return CrossRecord(**shared, self_query=normal(heads, pixels, dim), self_key=own_key)
 
 
 def random_records(

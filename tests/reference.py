@@ -33,15 +33,15 @@ def attention(record, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Cross- and self-attention probabilities of all heads."""
     mask = None if record.cross_mask is None else record.cross_mask.to(dtype)
     query, key = record.cross_query.to(dtype), record.cross_key.to(dtype)
-    if not record.joint:
+    if not hasattr(record, "image_key"):
         cross = probabilities(query, key, record.cross_scale, mask)
         if record.self_query is None:
             return cross, None
         return cross, probabilities(record.self_query.to(dtype), record.self_key.to(dtype), record.self_scale)
-    tokens, pixels = key.shape[1], record.self_key.shape[1]
+    tokens, pixels = key.shape[1], record.image_key.shape[1]
     if mask is not None:
         mask = torch.cat([mask, mask.new_zeros(pixels)])
-    both = probabilities(query, torch.cat([key, record.self_key.to(dtype)], dim=1), record.cross_scale, mask)
+    both = probabilities(query, torch.cat([key, record.image_key.to(dtype)], dim=1), record.cross_scale, mask)
     return both[..., :tokens], both[..., tokens:]
 
 

@@ -169,10 +169,10 @@ def test_verify_fails_on_a_broken_file(run: Run, tmp_path: Path) -> None:
 
 
 def test_verify_passes_only_when_all_pass(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from goca.verify import Check
+    from goca.golden.verify import Check
 
     checks = [Check("maps", "a", 1e-7, 1e-4, True)]
-    monkeypatch.setattr("goca.verify.verify", lambda paths, tokenizer: iter(checks))
+    monkeypatch.setattr("goca.golden.verify.verify", lambda paths, tokenizer: iter(checks))
     result = run("verify", "x")
     assert result.exit_code == 0 and result.stdout == "maps  a  1.00e-07  pass\n"
     checks.append(Check("maps", "b", 1.0, 1e-4, False))

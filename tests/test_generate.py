@@ -18,8 +18,8 @@ from goca.cli import app
 from goca.cli.generate import class_names
 from goca.datasets.folder import Folder
 from goca.guidance import generate
-from goca.guidance.dataset import DatasetFolder, Row, read_rows
 from goca.guidance.generate import Generator, mentioned, name_things
+from goca.guidance.table import DatasetFolder, Row, read_rows
 from goca.segmenter import Segmenter
 
 Run = Callable[..., Result]
@@ -93,8 +93,8 @@ def test_a_table_becomes_a_data_set(run: Run, tmp_path: Path) -> None:
     assert [each["name"] for each in coco["categories"]] == classes
     for each in coco["annotations"]:
         name = coco["images"][each["image_id"]]["file_name"]
-        truth = np.asarray(Image.open(tmp_path / "d/labels" / name)) == each["category_id"]
-        assert np.array_equal(coco_mask.decode(each["segmentation"]), truth) and each["area"] == truth.sum() > 0
+        target = np.asarray(Image.open(tmp_path / "d/labels" / name)) == each["category_id"]
+        assert np.array_equal(coco_mask.decode(each["segmentation"]), target) and each["area"] == target.sum() > 0
 
     (tmp_path / "d/images/first.png").unlink()
     before = (tmp_path / "d/images/00001.png").stat().st_mtime_ns

@@ -25,7 +25,7 @@ from goca.backbones.hunyuandit import HunyuanDiTBackbone
 from goca.backbones.sdxl import SDXLBackbone
 from goca.backbones.unet import UNetBackbone
 from goca.models import list_models, load
-from goca.specs import DEFAULT_MODEL, MODELS
+from goca.models.specs import DEFAULT_MODEL, MODELS
 
 SD15_LAYERS = tuple(
     f"{owner}.transformer_blocks.0"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from goca.datasets.scenes import CLASS_NAMES, LOWER, OBJECTS, UPPER, make_scene
-from goca.zoo.data import TRAINING_SEED
+from goca.embedded.data import TRAINING_SEED
 
 
 def test_a_scene_depends_on_its_seed_and_index_only() -> None:

@@ -45,7 +45,7 @@ def literal_maps(segmenter: Segmenter, image: Image.Image, prompt: Prompt) -> to
     result = reference.aggregate(records, heads, layers, grid, spec.reference_layer, spec.refine_layers)
     objects = [concept.tokens for concept in prompt.classes]
     background = [concept.tokens for concept in prompt.background]
-    maps = reference.rescaled(result.token_maps, objects, background, prompt.content, method.rescale)
+    maps = reference.rescaled(result.token_maps, objects, background, prompt.content_tokens, method.rescale)
     return maps if result.refiner is None else reference.refined(maps, result.refiner, spec.refine_order)
 
 
@@ -102,9 +102,9 @@ def test_flipping_the_image_flips_an_average_over_both_directions() -> None:
 
 def test_passes_surround_the_models_timestep() -> None:
     segmenter = Segmenter(tiny_model("dit"))
-    assert segmenter.passes(Method()) == [(100, False)]
-    assert segmenter.passes(Method(timesteps=3)) == [(100, False), (150, False), (67, False)]
-    assert segmenter.passes(Method(flip=True)) == [(100, False), (100, True)]
+    assert segmenter.views(Method()) == [(100, False)]
+    assert segmenter.views(Method(timesteps=3)) == [(100, False), (150, False), (67, False)]
+    assert segmenter.views(Method(flip=True)) == [(100, False), (100, True)]
 
 
 def test_methods_share_a_recording_and_get_what_they_get_alone(family: str) -> None:

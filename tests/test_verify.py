@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from goca.verify import verify
+from goca.golden.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted((GOLDEN / "maps").iterdir()) + sorted((GOLDEN / "evaluation").iterdir())

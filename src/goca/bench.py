@@ -111,7 +111,7 @@ def measure(mode: str, model: str, random_weights: bool, size: int, repeats: int
 def load_for_bench(model: str, random_weights: bool) -> LoadedModel:
     """The model to measure."""
     if random_weights:
-        from goca.zoo.random_weights import build_random
+        from goca.embedded.random_weights import build_random
 
         return build_random(model)
     return load(model)

@@ -14,22 +14,24 @@ class Method:
     """How attention becomes class maps and class maps become labels.
 
     Args:
-        heads: rule that weighs the heads of a layer, a key of :data:`goca.aggregation.heads.HEAD_RULES`; ``None``
+        heads: rule that weighs the heads of a layer, a key of :data:`goca.maps.heads.HEAD_RULES`; ``None``
             takes the model's own (the paper averages the heads of some models).
-        layers: rule that weighs the layers, a key of :data:`goca.aggregation.layers.LAYER_RULES`; ``None`` takes the
+        layers: rule that weighs the layers, a key of :data:`goca.maps.layers.LAYER_RULES`; ``None`` takes the
             model's own (the paper's, unless the model has no self-attention map to weigh them by).
-        rescale: rule that makes the maps of different words comparable, a key of :data:`goca.rescale.RESCALE_RULES`.
+        rescale: rule that makes the maps of different words comparable, a key of
+            :data:`goca.maps.rescale.RESCALE_RULES`.
         refine_order: how often the self-attention is applied to the maps; ``None`` takes the model's own, 0 switches
             it off.
-        background: rule for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`. There is a
+        background: rule for the background's score, a key of :data:`goca.maps.background.BACKGROUND_RULES`. There is a
             background where the prompt names phrases for it or ``threshold`` is set.
         threshold: the parameter of that rule; ``None`` is 0 where the prompt names background phrases.
-        layer_set: whose cross-attention is aggregated: ``"all"`` layers of the model's spec, the hand-picked ones of
-            its ``"manual"`` baseline, ``"every"`` layer of the denoiser, or the ``"reference"`` layer alone.
+        layer_set: whose cross-attention is aggregated: the ``"selected"`` layers of the model's spec, the
+            hand-picked ones of its ``"manual"`` baseline, ``"all"`` layers of the denoiser, or the ``"reference"``
+            layer alone.
         timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).
         flip: average with the horizontally flipped image.
-        sharpen: how many rounds of pixel-adaptive refinement draw the maps to the image's edges, see
-            :mod:`goca.sharpen`; 0 leaves it out.
+        pamr: how many rounds of pixel-adaptive refinement draw the maps to the image's edges, see
+            :mod:`goca.maps.pamr`; 0 leaves it out.
     """
 
     heads: str | None = None
@@ -38,10 +40,10 @@ class Method:
     refine_order: int | None = None
     background: str = "offset"
     threshold: float | None = None
-    layer_set: str = "all"
+    layer_set: str = "selected"
     timesteps: int = 1
     flip: bool = False
-    sharpen: int = 0
+    pamr: int = 0
 
 
 PRESETS: dict[str, Method] = {
@@ -52,7 +54,7 @@ PRESETS: dict[str, Method] = {
         background="max",
         flip=True,
     ),
-    "sharp": Method(rescale="sum-1 rescaling + per-token renorm+ x raw", flip=True, sharpen=10),
+    "sharp": Method(rescale="sum-1 rescaling + per-token renorm+ x raw", flip=True, pamr=10),
     "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm"),
     "manual": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="manual"),
 }

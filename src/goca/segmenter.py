@@ -13,18 +13,18 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor
 
-from goca.aggregation.stream import Aggregation, MapAggregator
 from goca.backbones.base import Conditioning
 from goca.images import ImageSource, fit_to_model, read_image
-from goca.labels import label
+from goca.maps.aggregate import Aggregation, MapAggregator
+from goca.maps.background import assign_labels
+from goca.maps.pamr import pamr
+from goca.maps.refine import refine
+from goca.maps.rescale import rescale
 from goca.method import PRESETS, Method
 from goca.models import LoadedModel, load, memory_errors, wrap
-from goca.prompt import build_prompt
-from goca.refine import refine
-from goca.rescale import rescale
+from goca.models.specs import DEFAULT_MODEL
 from goca.result import Segmentation
-from goca.sharpen import sharpen
-from goca.specs import DEFAULT_MODEL
+from goca.text.prompt import build_prompt
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
 
 Images = ImageSource | Sequence[ImageSource]
@@ -169,11 +169,11 @@ class Segmenter:
         return results if several else results[0]
 
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
-        """Align classes with the tokens of this model's text encoder, see :func:`goca.prompt.build_prompt`."""
+        """Align classes with the tokens of this model's text encoder, see :func:`goca.text.prompt.build_prompt`."""
         backbone = self.model.backbone
         return build_prompt(
             classes,
-            backbone.text_ranges,
+            backbone.token_spans,
             caption=caption,
             background=background,
             vocabulary=self.model.spec.vocabulary,
@@ -206,16 +206,16 @@ class Segmenter:
     ) -> tuple[list[list[ScoreMaps]], list[float]]:
         """Refined maps of every method for every image, from shared recordings.
 
-        Each pass (a timestep, flipped or not) is one forward of the denoiser; a method averages the maps of its passes.
+        Each view (a timestep, flipped or not) is one forward of the denoiser; a method averages the maps of its views.
 
         Returns:
-            maps[method][image], and per image the mean squared error of the first pass's prediction of the clean
+            maps[method][image], and per image the mean squared error of the first view's prediction of the clean
             latent, which tells how well the model knows this kind of image (0 in fast mode, which leaves before the
             prediction).
         """
         conditioning = self.encode_prompts([prompt.text for prompt in prompts])
         size = (latents.shape[-2], latents.shape[-1])
-        plans = [self.passes(method) for method in methods]
+        plans = [self.views(method) for method in methods]
         collected: list[list[list[ScoreMaps]]] = [[[] for _ in prompts] for _ in methods]
         errors: list[float] = []
         for timestep, flipped in dict.fromkeys(step for plan in plans for step in plan):
@@ -233,9 +233,9 @@ class Segmenter:
                 for image, (aggregator, prompt) in enumerate(zip(aggregators[index], prompts, strict=True)):
                     maps = self.class_maps(aggregator.finish(), prompt, methods[index])
                     collected[index][image].append(flip(maps) if flipped else maps)
-        return [[mean_maps(passes) for passes in images] for images in collected], errors
+        return [[mean_maps(views) for views in images] for images in collected], errors
 
-    def passes(self, method: Method) -> list[tuple[int, bool]]:
+    def views(self, method: Method) -> list[tuple[int, bool]]:
         """The forwards of a method: (timestep, flipped), the model's own timestep first."""
         base = self.model.spec.timestep
         factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
@@ -264,9 +264,9 @@ class Segmenter:
                 f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"
             )
         layer_sets = {
-            "all": spec.cross_layers or backbone.layers,
+            "selected": spec.cross_layers or backbone.layers,
             "manual": spec.manual_layers,
-            "every": backbone.layers,
+            "all": backbone.layers,
             "reference": (spec.reference_layer,),
         }
         if method.layer_set not in layer_sets:
@@ -329,13 +329,13 @@ class Segmenter:
             has_background: whether the prompt names background phrases.
         """
         method, spec = self.method, self.model.spec
-        maps = sharpen(maps, image, method.sharpen)
+        maps = pamr(maps, image, method.pamr)
         size = (image.height, image.width)
         with_background = has_background or method.threshold is not None
-        labels = label(maps, size, method.background if with_background else None, method.threshold or 0.0)
+        labels = assign_labels(maps, size, method.background if with_background else None, method.threshold or 0.0)
         stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
         names = (*maps.classes, "background") if with_background else maps.classes
-        unfamiliar = spec.familiar_error is not None and error > spec.familiar_error
+        unfamiliar = spec.ood_threshold is not None and error > spec.ood_threshold
         notes = [UNFAMILIAR.format(name=spec.name)] if unfamiliar else []
         if len(names) == 1:
             notes.append(ONE_CLASS.format(name=names[0]))
@@ -356,9 +356,9 @@ def flip(maps: ScoreMaps) -> ScoreMaps:
     return replace(maps, maps=maps.maps.flip(-1), background=maps.background.flip(-1))
 
 
-def mean_maps(passes: Sequence[ScoreMaps]) -> ScoreMaps:
-    """Average the maps of several passes over the same image."""
-    if len(passes) == 1:
-        return passes[0]
-    maps = torch.stack([each.maps for each in passes]).mean(dim=0)
-    return ScoreMaps(passes[0].classes, maps, torch.stack([each.background for each in passes]).mean(dim=0))
+def mean_maps(views: Sequence[ScoreMaps]) -> ScoreMaps:
+    """Average the maps of several views of the same image."""
+    if len(views) == 1:
+        return views[0]
+    maps = torch.stack([each.maps for each in views]).mean(dim=0)
+    return ScoreMaps(views[0].classes, maps, torch.stack([each.background for each in views]).mean(dim=0))

@@ -28,14 +28,15 @@ class Concept:
 class Prompt:
     """A text together with what its tokens mean.
 
-    ``content`` holds the positions of all tokens that carry meaning (no special tokens, articles or punctuation),
-    whether or not a class claims them; ``background`` lists the phrases that stand for "nothing of the above".
+    ``content_tokens`` holds the positions of all tokens that carry meaning (no special tokens, articles or
+    punctuation), whether or not a class claims them; ``background`` lists the phrases that stand for "nothing
+    of the above".
     """
 
     text: str
     classes: tuple[Concept, ...]
     background: tuple[Concept, ...]
-    content: tuple[int, ...]
+    content_tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,20 @@ class OutputProjection:
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """The attention of one transformer block for one image, exactly as its fused kernel saw it.
+    """What the records of one transformer block for one image share; see :class:`CrossRecord` and :class:`JointRecord`.
 
-    Queries and keys are after normalisation and rotary embedding. ``cross_scale`` and ``self_scale`` are the factors in
-    softmax(scale * q k^T). ``cross_mask`` is the additive mask over tokens (0 or a large negative number), if any.
-    ``reference`` holds the features F of the reference layer, only there. ``output`` is y, what all heads of the
-    cross-attention give together, where the model itself computed it in float32; else it is computed anew. A layer
-    without values averages its heads.
-    ``joint`` says that one softmax runs over text *and* image keys (MMDiT): then ``cross_query`` are the image queries,
-    ``self_key`` the image keys, ``self_query`` is not needed, and the cross- and self-attention are slices of the same
-    rows.
+    Queries and keys are those that the attention kernel got, after normalisation and rotary embedding.
+
+    Attributes:
+        name: of the block.
+        grid: rows and columns of its pixels.
+        cross_query: queries of the pixels.
+        cross_key: keys of the text tokens.
+        cross_value: values of the text tokens; without them the heads are averaged.
+        projection: mixes the heads; without it they are averaged.
+        cross_mask: number that is added to the scores of each text token (0, or a large negative one to hide it).
+        cross_scale: the factor in softmax(scale * q k^T); ``None`` for 1 / sqrt(dim).
+        reference: the features F, in the record of the reference layer alone.
     """
 
     name: str
@@ -71,14 +76,39 @@ class LayerRecord:
     cross_key: Float[Tensor, "heads tokens dim"]
     cross_value: Float[Tensor, "heads tokens dim"] | None = None
     projection: OutputProjection | None = None
+    cross_mask: Float[Tensor, " tokens"] | None = None
+    cross_scale: float | None = None
+    reference: Float[Tensor, "pixels channels"] | None = None
+
+
+@dataclass(frozen=True)
+class CrossRecord(LayerRecord):
+    """A block with self-attention among the pixels and cross-attention from the pixels to the text.
+
+    Attributes:
+        self_query: queries of the self-attention; without them and ``self_key`` the block has no self-attention map.
+        self_key: its keys.
+        self_scale: its factor, as ``cross_scale``.
+        output: y, the bias-free output of the cross-attention, where the model itself computed it in float32; it is
+            computed anew elsewhere.
+    """
+
     self_query: Float[Tensor, "heads pixels dim"] | None = None
     self_key: Float[Tensor, "heads pixels dim"] | None = None
-    cross_mask: Float[Tensor, " tokens"] | None = None
-    reference: Float[Tensor, "pixels channels"] | None = None
-    cross_scale: float | None = None
     self_scale: float | None = None
-    joint: bool = False
     output: Float[Tensor, "pixels out_channels"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointRecord(LayerRecord):
+    """A block in which one softmax runs over text *and* image keys (MMDiT): its cross- and self-attention are slices of
+    the same rows.
+
+    Attributes:
+        image_key: keys of the pixels.
+    """
+
+    image_key: Float[Tensor, "heads pixels dim"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from backbones.test_families import images, record
 from tiny import parts
 
 from goca.backbones.auraflow import AuraFlowBackbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 
 def backbone() -> AuraFlowBackbone:
@@ -20,7 +20,7 @@ def test_denoiser_is_told_what_the_pipeline_tells_it() -> None:
 
 def test_words_come_after_the_registers() -> None:
     aura = backbone()
-    prompt = build_prompt(["cat", "palm tree"], aura.text_ranges, max_length=aura.max_tokens)
+    prompt = build_prompt(["cat", "palm tree"], aura.token_spans, max_length=aura.max_tokens)
     assert prompt.classes[0].tokens == (8,)
     assert prompt.classes[1].tokens == (10, 11)
     for layer in record(aura, ["cat"], [3]).records.values():

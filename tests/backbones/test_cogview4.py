@@ -8,7 +8,7 @@ from backbones.test_families import cross_map, noisy, record
 from torch import nn
 
 from goca.backbones.cogview4 import CogView4Backbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 LONG = "cat" + ", tree" * 8
 TEXTS = ["dog", "a cat", LONG, "sky"]
@@ -32,9 +32,9 @@ def test_noise_is_shifted_by_the_image_size_but_not_the_time() -> None:
     cogview = backbone()
     level = cogview.noise_level(150, torch.zeros(1, 4, 32, 32))
     mu = 0.25 + 0.75  # 256 patches
-    assert level.noise == pytest.approx(mu / (mu + 1 / 0.15 - 1), rel=1e-5)
+    assert level.sigma == pytest.approx(mu / (mu + 1 / 0.15 - 1), rel=1e-5)
     larger = cogview.noise_level(150, torch.zeros(1, 4, 64, 64))
-    assert larger.noise == pytest.approx(1.75 / (1.75 + 1 / 0.15 - 1), rel=1e-5)
+    assert larger.sigma == pytest.approx(1.75 / (1.75 + 1 / 0.15 - 1), rel=1e-5)
     assert level.time == larger.time == 150
 
 
@@ -73,20 +73,20 @@ def test_stopping_early_waits_for_the_last_group() -> None:
 
 def test_words_come_after_the_padding() -> None:
     cogview = backbone()
-    prompt = build_prompt(["dog"], cogview.text_ranges, max_length=cogview.max_tokens)
+    prompt = build_prompt(["dog"], cogview.token_spans, max_length=cogview.max_tokens)
     assert prompt.classes[0].tokens == (15,)
-    prompt = build_prompt(["cat"], cogview.text_ranges, caption=LONG, max_length=cogview.max_tokens)
+    prompt = build_prompt(["cat"], cogview.token_spans, caption=LONG, max_length=cogview.max_tokens)
     assert prompt.classes[0].tokens == (32 - 17,)
-    assert len(prompt.content) == 9
+    assert len(prompt.content_tokens) == 9
 
 
 def test_a_text_that_is_too_long_loses_its_end() -> None:
     cogview = backbone()
     text = "cat" + " tree" * 60 + " dog"
     assert cogview.encode_prompt([text]).embeddings.shape[1] == cogview.max_tokens == 48
-    assert build_prompt(["cat"], cogview.text_ranges, caption=text, max_length=48).classes[0].tokens == (2,)
+    assert build_prompt(["cat"], cogview.token_spans, caption=text, max_length=48).classes[0].tokens == (2,)
     with pytest.raises(ValueError, match="'dog' lies beyond the text encoder's limit of 48 tokens"):
-        build_prompt(["dog"], cogview.text_ranges, caption=text, max_length=48)
+        build_prompt(["dog"], cogview.token_spans, caption=text, max_length=48)
 
 
 def test_each_text_is_encoded_once() -> None:

@@ -16,12 +16,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from goca.aggregation import aggregate_heads
-from goca.aggregation.attention import cross_attention, self_attention
 from goca.backbones import Backbone, Conditioning
+from goca.maps import aggregate_heads
+from goca.maps.attention import cross_attention, self_attention
 from goca.models import load, wrap
-from goca.prompt import build_prompt
-from goca.types import LayerRecord
+from goca.text.prompt import build_prompt
+from goca.types import JointRecord, LayerRecord
 
 
 @dataclass
@@ -104,8 +104,8 @@ def test_recorded_attention_times_values_is_what_the_kernel_returned(backbone, h
         expected = output[image][:, start : start + pixels]
         values = value[image].float()
         mixed = cross_map(layer)
-        if layer.joint:
-            text, own = (rows_of(part, key[image]) for part in (layer.cross_key, layer.self_key))
+        if isinstance(layer, JointRecord):
+            text, own = (rows_of(part, key[image]) for part in (layer.cross_key, layer.image_key))
             rebuilt = mixed @ values[:, text] + self_attention(layer).probabilities(slice(None)) @ values[:, own]
         else:
             assert torch.equal(layer.cross_value, value[image])
@@ -150,8 +150,9 @@ def test_batch_gives_each_image_what_its_own_run_gives(backbone):
         for name in backbone.layers:
             left, right = both.records[image, name], alone.records[0, name]
             torch.testing.assert_close(cross_map(left), cross_map(right), atol=1e-6, rtol=1e-6)
-            assert (left.self_key is not None) == backbone.self_maps
-            torch.testing.assert_close(left.self_key, right.self_key, atol=1e-6, rtol=1e-6)
+            own = "image_key" if isinstance(left, JointRecord) else "self_key"
+            assert (getattr(left, own) is not None) == backbone.self_maps
+            torch.testing.assert_close(getattr(left, own), getattr(right, own), atol=1e-6, rtol=1e-6)
 
 
 def test_only_the_asked_layers_are_recorded(backbone):
@@ -207,7 +208,7 @@ def test_non_square_grids(backbone, family, height, width):
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_token_positions_land_on_the_right_words(backbone, family, place):
     """Change the features that one word's keys are made of: of all recorded keys, that word's must change most."""
-    prompt = build_prompt(["palm tree", "cat", "fire engine"], backbone.text_ranges, max_length=backbone.max_tokens)
+    prompt = build_prompt(["palm tree", "cat", "fire engine"], backbone.token_spans, max_length=backbone.max_tokens)
     tokens = list(prompt.classes[place].tokens)
     conditioning = backbone.encode_prompt([prompt.text])
 

@@ -11,7 +11,7 @@ from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from tiny import flux2, flux2_klein
 
 from goca.backbones.flux2 import Flux2Backbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 BUILD = {
     "dev": flux2.build,
@@ -101,22 +101,22 @@ def check_ids(backbone: Flux2Backbone, tokenizer) -> None:
     backbone.pipeline.text_encoder.register_forward_pre_hook(
         lambda _m, _args, named: seen.append(named["input_ids"]), with_kwargs=True
     )
-    prompt = build_prompt(["attribution", "palm tree", "user"], backbone.text_ranges, max_length=backbone.max_tokens)
+    prompt = build_prompt(["attribution", "palm tree", "user"], backbone.token_spans, max_length=backbone.max_tokens)
     backbone.encode_prompt([prompt.text])
     found = [tokenizer.decode(seen[0][0, list(concept.tokens)]).strip() for concept in prompt.classes]
     assert found == ["attribution", "palm tree", "user"]
-    assert tokenizer.decode(seen[0][0, list(prompt.content)]).replace(" ", "") == "attributionpalmtreeuser"
+    assert tokenizer.decode(seen[0][0, list(prompt.content_tokens)]).replace(" ", "") == "attributionpalmtreeuser"
 
 
 def test_words_beyond_the_limit_are_refused():
     backbone = make("klein")
     with pytest.raises(ValueError, match="'palm' lies beyond the text encoder's limit of 512 tokens"):
         caption = "cat, " + "zz " * 200 + "palm"
-        build_prompt(["cat", "palm"], backbone.text_ranges, caption=caption, max_length=backbone.max_tokens)
+        build_prompt(["cat", "palm"], backbone.token_spans, caption=caption, max_length=backbone.max_tokens)
 
 
 def test_schedule_is_the_published_fit_for_many_steps():
     backbone = make("klein")
     for height, width in ((64, 64), (128, 128), (64, 256)):
-        shift = backbone.schedule_shift(torch.zeros(1, 4, height, width))
+        shift = backbone.mu(torch.zeros(1, 4, height, width))
         assert shift == pytest.approx(compute_empirical_mu(height * width // 4, 200), abs=1e-4)

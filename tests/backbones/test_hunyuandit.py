@@ -6,7 +6,7 @@ from backbones.stock import watch
 from backbones.test_families import noisy, record
 
 from goca.models import wrap
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 TEXTS = ["cat, grass", "a dog"]
 
@@ -39,7 +39,7 @@ def test_denoiser_is_told_what_the_pipeline_tells_it() -> None:
 
 def test_words_have_tokens_of_bert_and_of_t5() -> None:
     backbone = wrap("tiny", tiny.hunyuandit.build()).backbone
-    prompt = build_prompt(["cat", "palm tree"], backbone.text_ranges, max_length=backbone.max_tokens)
+    prompt = build_prompt(["cat", "palm tree"], backbone.token_spans, max_length=backbone.max_tokens)
     bert = tiny.hunyuandit.BERT_TOKENS
     assert prompt.classes[0].tokens == (1, bert)
     assert prompt.classes[1].tokens == (3, 4, bert + 2, bert + 3)

@@ -8,8 +8,8 @@ import torch
 
 from goca.backbones.kolors import KolorsBackbone, piece_spans
 from goca.models import wrap
-from goca.prompt import build_prompt
-from goca.specs import MODELS
+from goca.models.specs import MODELS
+from goca.text.prompt import build_prompt
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def seen_tokens(backbone: KolorsBackbone, text: str) -> list[int]:
 
 def named(backbone: KolorsBackbone, classes: list[str], caption: str | None = None) -> list[str]:
     """The pieces at the positions of each class."""
-    prompt = build_prompt(classes, backbone.text_ranges, caption=caption, max_length=backbone.max_tokens)
+    prompt = build_prompt(classes, backbone.token_spans, caption=caption, max_length=backbone.max_tokens)
     ids = seen_tokens(backbone, prompt.text)
     return [backbone.tokenizer.decode([ids[token] for token in each.tokens]) for each in prompt.classes]
 
@@ -32,9 +32,9 @@ def named(backbone: KolorsBackbone, classes: list[str], caption: str | None = No
 def test_words_stand_behind_the_padding(backbone: KolorsBackbone) -> None:
     classes = ["palm tree", "car", "carpet", "fire engine"]
     assert named(backbone, classes) == classes
-    prompt = build_prompt(["cat", "dog"], backbone.text_ranges, max_length=256)
+    prompt = build_prompt(["cat", "dog"], backbone.token_spans, max_length=256)
     assert [each.tokens for each in prompt.classes] == [(253,), (255,)]
-    assert prompt.content == (253, 255)
+    assert prompt.content_tokens == (253, 255)
 
 
 def test_a_character_that_the_vocabulary_lacks_is_all_its_bytes(backbone: KolorsBackbone) -> None:
@@ -50,12 +50,12 @@ def test_normalised_characters_keep_their_places(backbone: KolorsBackbone) -> No
     assert "".join(pieces) == "\u2581dog,grass,\u2581fire\u2581cat"
     covered = [text[slice(*span)] for span in piece_spans(pieces, text)]
     assert covered[:2] == ["dog", "\uff0c"] and covered[-2:] == [" \ufb01re", "\u3000cat"]
-    prompt = build_prompt(["cat", "dog"], backbone.text_ranges, caption=text.replace("\u3000", " "), max_length=256)
+    prompt = build_prompt(["cat", "dog"], backbone.token_spans, caption=text.replace("\u3000", " "), max_length=256)
     assert [each.tokens for each in prompt.classes] == [(255,), (256 - len(pieces),)]
 
 
 def test_an_empty_text_has_no_words(backbone: KolorsBackbone) -> None:
-    (nothing,) = backbone.text_ranges("")
+    (nothing,) = backbone.token_spans("")
     assert nothing.spans == {}
 
 
@@ -83,7 +83,7 @@ def test_features_are_the_layer_before_the_last_and_the_last_token_of_the_last(b
 def test_noise_follows_the_schedule_of_1100_steps(backbone: KolorsBackbone) -> None:
     betas = torch.linspace(0.00085**0.5, 0.014**0.5, 1100, dtype=torch.float64) ** 2
     level = backbone.noise_level(100, torch.zeros(1, 4, 16, 16))
-    assert level.signal**2 == pytest.approx((1 - betas).cumprod(0)[100].item(), rel=1e-5)
+    assert level.alpha**2 == pytest.approx((1 - betas).cumprod(0)[100].item(), rel=1e-5)
 
 
 def test_settings_are_sdxls_and_not_published() -> None:

@@ -9,7 +9,7 @@ from backbones.test_families import record
 from tiny import lumina2
 
 from goca.backbones.lumina2 import Lumina2Backbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_each_image_has_the_tokens_of_its_own_text(backbone):
     prefix = f"{backbone.pipeline.system_prompt} <Prompt Start> "
     for image, text in enumerate(texts):
         layer, count = recording.records[image, "layers.1"], len(backbone.tokenizer(prefix + text)["input_ids"])
-        assert layer.cross_key.shape[1] == count and layer.self_key.shape[1] == 60
+        assert layer.cross_key.shape[1] == count and layer.image_key.shape[1] == 60
         assert torch.equal(layer.reference, handed[0][image, count : count + 60])
 
 
@@ -45,19 +45,19 @@ def test_heads_that_share_a_key_have_one_each(backbone):
 
 
 def test_words_of_the_system_prompt_are_not_the_texts(backbone):
-    prompt = build_prompt(["images", "palm tree"], backbone.text_ranges, max_length=backbone.max_tokens)
+    prompt = build_prompt(["images", "palm tree"], backbone.token_spans, max_length=backbone.max_tokens)
     ids = backbone.tokenizer(f"{backbone.pipeline.system_prompt} <Prompt Start> {prompt.text}")["input_ids"]
     tokens = backbone.tokenizer.convert_ids_to_tokens(ids)
     assert ["".join(tokens[token] for token in each.tokens) for each in prompt.classes] == [
         "images",
         "\u2581palm\u2581tree",
     ]
-    assert "".join(tokens[token] for token in prompt.content) == "images\u2581palm\u2581tree"
+    assert "".join(tokens[token] for token in prompt.content_tokens) == "images\u2581palm\u2581tree"
 
 
 def test_the_system_prompt_counts_towards_the_limit(backbone):
     used = len(backbone.tokenizer(f"{backbone.pipeline.system_prompt} <Prompt Start> cat palm")["input_ids"])
     caption = f"cat{',' * (256 - used)} palm"
-    assert build_prompt(["palm"], backbone.text_ranges, caption=caption, max_length=256).classes[0].tokens == (255,)
+    assert build_prompt(["palm"], backbone.token_spans, caption=caption, max_length=256).classes[0].tokens == (255,)
     with pytest.raises(ValueError, match="'palm' lies beyond the text encoder's limit of 256 tokens"):
-        build_prompt(["palm"], backbone.text_ranges, caption=caption.replace("cat", "cat,"), max_length=256)
+        build_prompt(["palm"], backbone.token_spans, caption=caption.replace("cat", "cat,"), max_length=256)

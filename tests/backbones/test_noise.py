@@ -14,7 +14,7 @@ def test_diffusion_models_are_noised_as_a_ddpm_scheduler_does() -> None:
     clean, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = DDPMScheduler.from_config(scheduler.config).add_noise(clean, noise, torch.tensor([100]))
     level = noise_level(scheduler, 100)
-    torch.testing.assert_close(level.signal * clean + level.noise * noise, expected)
+    torch.testing.assert_close(level.alpha * clean + level.sigma * noise, expected)
     assert level.time == 100 and level.prediction == "v_prediction"
 
 
@@ -30,7 +30,7 @@ def test_diffusion_models_are_noised_as_a_ddpm_scheduler_does() -> None:
 def test_flow_models_count_the_timestep_before_the_shift(scheduler, mu, shift) -> None:
     level = noise_level(scheduler, 150, mu)
     sigma = shift * 0.15 / (1 + (shift - 1) * 0.15)
-    assert level.noise == pytest.approx(sigma, rel=1e-5) and level.signal == pytest.approx(1 - sigma, rel=1e-5)
+    assert level.sigma == pytest.approx(sigma, rel=1e-5) and level.alpha == pytest.approx(1 - sigma, rel=1e-5)
     assert level.time == pytest.approx(1000 * sigma, rel=1e-5)
 
 
@@ -41,10 +41,10 @@ def test_the_clean_latent_follows_from_a_perfect_prediction(prediction: str) -> 
     perfect = {
         "epsilon": noise,
         "sample": clean,
-        "v_prediction": level.signal * noise - level.noise * clean,
+        "v_prediction": level.alpha * noise - level.sigma * clean,
         "flow": noise - clean,
     }[prediction]
-    torch.testing.assert_close(level.clean(level.signal * clean + level.noise * noise, perfect), clean)
+    torch.testing.assert_close(level.clean(level.alpha * clean + level.sigma * noise, perfect), clean)
 
 
 def test_timesteps_outside_the_schedule_are_refused() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from goca.aggregation.heads import aggregate_heads
+from goca.maps.heads import aggregate_heads
 from goca.models import load
 
 

@@ -10,7 +10,7 @@ from diffusers import QwenImagePipeline
 from tiny import qwenimage
 
 from goca.backbones.qwenimage import QwenImageBackbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 
 @pytest.fixture
@@ -55,15 +55,15 @@ def test_shorter_texts_have_no_tokens_of_the_padding(backbone):
 
 
 def test_words_of_the_system_message_are_not_the_texts(backbone):
-    prompt = build_prompt(["image", "the user"], backbone.text_ranges, max_length=backbone.max_tokens)
+    prompt = build_prompt(["image", "the user"], backbone.token_spans, max_length=backbone.max_tokens)
     assert [concept.tokens for concept in prompt.classes] == [(0,), (2, 3)]
-    assert prompt.text == "image, the user" and prompt.content == (0, 2, 3)
+    assert prompt.text == "image, the user" and prompt.content_tokens == (0, 2, 3)
 
 
 def test_words_beyond_the_limit_are_refused(backbone):
     def find(letters: int):
         caption = f"cat {'z' * letters} palm"
-        return build_prompt(["palm"], backbone.text_ranges, caption=caption, max_length=backbone.max_tokens)
+        return build_prompt(["palm"], backbone.token_spans, caption=caption, max_length=backbone.max_tokens)
 
     prompt = find(509)
     assert prompt.classes[0].tokens == (511,)

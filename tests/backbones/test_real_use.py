@@ -12,7 +12,7 @@ from peft.utils import get_peft_model_state_dict
 from tiny import parts
 from torch.nn import functional as F
 
-from goca.aggregation import aggregate_heads
+from goca.maps import aggregate_heads
 from goca.models import load, wrap
 
 LORA = LoraConfig(r=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)

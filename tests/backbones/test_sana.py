@@ -15,8 +15,8 @@ from PIL import Image
 from goca import Method, Segmenter
 from goca.backbones.sana import SanaBackbone
 from goca.models import wrap
-from goca.prompt import build_prompt
-from goca.specs import MODELS
+from goca.models.specs import MODELS
+from goca.text.prompt import build_prompt
 
 TEXTS = ["cat", "dog, palm tree"]
 PLAIN = {"use_resolution_binning": False, "width": 64}  # the pipeline refuses 48, but never looks at the latents' size
@@ -51,21 +51,21 @@ def test_another_flow_scheduler_tells_the_time_unrounded() -> None:
 
 def test_words_of_the_instruction_are_not_the_texts() -> None:
     sana = backbone()
-    prompt = build_prompt(["cat", "palm tree"], sana.text_ranges, max_length=sana.max_tokens)
+    prompt = build_prompt(["cat", "palm tree"], sana.token_spans, max_length=sana.max_tokens)
     seen = seen_tokens(sana, prompt.text)
     assert seen[0] == "<bos>" and len(seen) == sana.max_tokens == 300
     words = ["".join(seen[token] for token in each.tokens) for each in prompt.classes]
     assert words == ["\u2581cat", "\u2581palm\u2581tree"]
-    assert [seen[token] for token in prompt.content] == ["\u2581cat", "\u2581palm", "\u2581tree"]
+    assert [seen[token] for token in prompt.content_tokens] == ["\u2581cat", "\u2581palm", "\u2581tree"]
 
 
 def test_a_text_that_is_too_long_loses_its_end() -> None:
     sana = backbone()
     caption = f"cat{',' * 297} palm"
     assert seen_tokens(sana, caption)[299] == "\u2581palm"
-    assert build_prompt(["palm"], sana.text_ranges, caption=caption, max_length=300).classes[0].tokens == (299,)
+    assert build_prompt(["palm"], sana.token_spans, caption=caption, max_length=300).classes[0].tokens == (299,)
     with pytest.raises(ValueError, match="'palm' lies beyond the text encoder's limit of 300 tokens"):
-        build_prompt(["palm"], sana.text_ranges, caption=caption.replace("cat", "cat,"), max_length=300)
+        build_prompt(["palm"], sana.token_spans, caption=caption.replace("cat", "cat,"), max_length=300)
 
 
 def test_masked_tokens_get_no_attention() -> None:
@@ -85,7 +85,7 @@ def test_signal_to_noise_at_the_derived_timestep_is_pixarts() -> None:
     ratios = []
     for model in (sana, dit):
         level = model.backbone.noise_level(model.spec.timestep, torch.zeros(1, 4, 8, 8))
-        ratios.append(level.signal / level.noise)
+        ratios.append(level.alpha / level.sigma)
     assert ratios == pytest.approx([3, 3], rel=0.05)
 
 

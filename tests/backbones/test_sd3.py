@@ -8,7 +8,7 @@ from backbones.test_families import record
 from tiny import parts
 
 from goca.backbones.sd3 import T5_LENGTH, SD3Backbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 TEXTS = ["cat, grass", "a dog"]
 
@@ -25,7 +25,7 @@ def test_denoiser_is_told_what_the_pipeline_tells_it(options: dict[str, bool]) -
 
 
 def test_words_have_tokens_of_clip_and_of_t5() -> None:
-    prompt = build_prompt(["cat", "palm tree"], backbone().text_ranges, max_length=16)
+    prompt = build_prompt(["cat", "palm tree"], backbone().token_spans, max_length=16)
     assert prompt.classes[0].tokens == (1, 16)
     assert prompt.classes[1].tokens == (3, 4, 18, 19)
 
@@ -33,7 +33,7 @@ def test_words_have_tokens_of_clip_and_of_t5() -> None:
 def test_words_beyond_clip_keep_their_tokens_of_t5() -> None:
     sd3 = backbone()
     sd3.pipeline.tokenizer_3.model_max_length = 40
-    prompt = build_prompt(["cat", "dog"], sd3.text_ranges, caption="cat" + " tree" * 16 + " dog", max_length=40)
+    prompt = build_prompt(["cat", "dog"], sd3.token_spans, caption="cat" + " tree" * 16 + " dog", max_length=40)
     assert prompt.classes[0].tokens == (1, 16)
     assert prompt.classes[1].tokens == (16 + 17,)
 
@@ -41,7 +41,7 @@ def test_words_beyond_clip_keep_their_tokens_of_t5() -> None:
 def test_without_t5_only_clip_has_words() -> None:
     sd3 = backbone(t5=False)
     assert sd3.max_tokens == parts.TEXT_LENGTH
-    assert build_prompt(["cat"], sd3.text_ranges, max_length=sd3.max_tokens).classes[0].tokens == (1,)
+    assert build_prompt(["cat"], sd3.token_spans, max_length=sd3.max_tokens).classes[0].tokens == (1,)
     conditioning = sd3.encode_prompt(TEXTS)
     assert not conditioning.embeddings[:, parts.TEXT_LENGTH :].any()
     assert record(sd3, ["cat"], [3]).records[0, "transformer_blocks.0"].cross_key.shape[1] == 16 + T5_LENGTH
@@ -55,7 +55,7 @@ def test_second_attention_of_the_image_to_itself_is_left_out() -> None:
     block.attn.to_k.register_forward_hook(lambda _module, _inputs, output: keys.append(output))
     layer = record(sd3, ["cat"], [3]).records[0, "transformer_blocks.0"]
     expected = block.attn.norm_k(keys[0].unflatten(2, (2, 16)).transpose(1, 2))[0]
-    assert torch.equal(layer.self_key, expected)
+    assert torch.equal(layer.image_key, expected)
 
 
 def test_clip_encoders_stand_side_by_side() -> None:

@@ -9,7 +9,7 @@ from backbones.test_families import record
 from tiny import zimage
 
 from goca.backbones.zimage import ZImageBackbone
-from goca.prompt import build_prompt
+from goca.text.prompt import build_prompt
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_tokens_that_fill_up_the_image_come_last(backbone):
     )
     recording = record(backbone, ["cat"], [3], height=40, width=24)  # 60 patches and 4 more
     layer = recording.records[0, "layers.1"]
-    assert layer.cross_query.shape[1] == layer.self_key.shape[1] == 60 and seen[0].shape[1] == 96
+    assert layer.cross_query.shape[1] == layer.image_key.shape[1] == 60 and seen[0].shape[1] == 96
     keys = backbone.denoiser.layers[1].attention.to_k(seen[0])[0].unflatten(-1, (2, 16)).transpose(0, 1)
     norm = backbone.denoiser.layers[1].attention.norm_k(keys).norm(dim=-1)  # rotation leaves it as it is
     torch.testing.assert_close(layer.cross_key.norm(dim=-1), norm[:, [*range(64, 96), *range(60, 64)]])
@@ -53,7 +53,7 @@ def test_features_are_those_of_the_images_own_tokens(backbone):
 
 
 def test_words_of_the_template_are_not_the_texts(backbone):
-    prompt = build_prompt(["user", "palm tree"], backbone.text_ranges, max_length=backbone.max_tokens)
+    prompt = build_prompt(["user", "palm tree"], backbone.token_spans, max_length=backbone.max_tokens)
     ids = backbone.tokenizer(f"<|im_start|>user\n{prompt.text}")["input_ids"]
     assert [backbone.tokenizer.decode([ids[token] for token in each.tokens]) for each in prompt.classes] == [
         "user",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from goca.captioning import check_captions, load_captions, save_captions
-from goca.captioning.grammar import check_answer, parse
+from goca.text.grammar import check_answer, parse
 
 
 @pytest.mark.parametrize(

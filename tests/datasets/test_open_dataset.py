@@ -17,12 +17,12 @@ from makers import named_counts, patches, write_grey, write_photo
 from PIL import Image
 from typer.testing import CliRunner
 
-from goca.captioning.plurals import number_forms
 from goca.cli import app
 from goca.datasets import DATASETS, open_dataset
 from goca.datasets.coco import categories
 from goca.datasets.files import CLASS_LISTS, read_classes, read_list
 from goca.datasets.scenes import CLASS_NAMES, make_scene
+from goca.text.plurals import number_forms
 
 
 def test_an_unknown_data_set_lists_all() -> None:

@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 from toy import Toy, segmenter
 
-from goca.evaluation.baselines import BASELINES, ablation, check_layers, find_contenders
-from goca.evaluation.crf import APPEARANCE, COLOUR, ITERATIONS, NARROW, SMOOTHNESS, WIDE, crf
+from goca.evaluation.baselines import BASELINES, ablation, check_layers, find_variants
+from goca.maps.crf import APPEARANCE, COLOUR, ITERATIONS, NARROW, SMOOTHNESS, WIDE, crf
 from goca.method import PRESETS, Method
-from goca.sharpen import sharpen
-from goca.specs import MODELS
+from goca.models.specs import MODELS
 from goca.types import LayerRecord, ScoreMaps
 
 IMAGE = Toy()[0].image
@@ -47,9 +46,9 @@ def test_readouts_without_further_steps(family: str, name: str) -> None:
 
 def test_post_processing_is_put_on_top_of_vanilla() -> None:
     scores = ScoreMaps(("a", "b"), torch.rand(2, 16, 16), torch.zeros(16, 16))
-    vanilla, pamr, field = find_contenders(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
+    vanilla, pamr, field = find_variants(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
     assert vanilla.finish(scores, IMAGE) is scores
-    torch.testing.assert_close(pamr.finish(scores, IMAGE).maps, sharpen(scores, IMAGE, 10).maps)
+    torch.testing.assert_close(pamr.finish(scores, IMAGE).maps, pamr(scores, IMAGE, 10).maps)
     torch.testing.assert_close(field.finish(scores, IMAGE).maps, crf(scores, IMAGE).maps)
     assert pamr.method.refine_order == vanilla.method.refine_order
 
@@ -94,31 +93,31 @@ def test_the_random_field_equals_its_definition(background: bool) -> None:
 def test_the_random_field_finds_the_edge_of_the_picture() -> None:
     picture = np.zeros((100, 120, 3), dtype=np.uint8)
     picture[:, 70:] = 200
-    truth = np.arange(120) >= 70
+    target = np.arange(120) >= 70
     soft = torch.sigmoid((torch.arange(30.0) - 15) / 3).expand(25, 30)  # its middle is at column 62
     scores = crf(
         ScoreMaps(("left", "right"), torch.stack([1 - soft, soft]), torch.zeros(25, 30)), Image.fromarray(picture)
     )
     assert scores.maps.shape == (2, 100, 120)
-    assert ((scores.maps[1] > scores.maps[0]).numpy() == truth).mean() > 0.99
+    assert ((scores.maps[1] > scores.maps[0]).numpy() == target).mean() > 0.99
 
 
 def test_names() -> None:
-    chosen = find_contenders(["paper", "daam"], refine=False)
+    chosen = find_variants(["paper", "daam"], refine=False)
     assert list(chosen) == ["paper", "daam"]
     assert chosen["paper"].method == Method(refine_order=0)
     with pytest.raises(ValueError, match=r"unknown preset 'best'; choose one of paper, .*manual, daam, single-layer"):
-        find_contenders(["paper", "best"])
+        find_variants(["paper", "best"])
     with pytest.raises(ValueError, match="name at least one preset"):
-        find_contenders([])
-    check_layers(find_contenders(["manual"]), MODELS["sd15"])
+        find_variants([])
+    check_layers(find_variants(["manual"]), MODELS["sd15"])
     with pytest.raises(ValueError, match="flux-dev has no hand-picked layers for the preset 'manual'; leave it out"):
-        check_layers(find_contenders(["manual"]), MODELS["flux-dev"])
+        check_layers(find_variants(["manual"]), MODELS["flux-dev"])
 
 
 def test_unknown_layer_sets_are_refused() -> None:
     model = segmenter()
-    with pytest.raises(ValueError, match="unknown layer set 'some'; choose one of all, manual, every, reference"):
+    with pytest.raises(ValueError, match="unknown layer set 'some'; choose one of selected, manual, all, reference"):
         model.aggregator(Method(layer_set="some"), (16, 16))
 
 

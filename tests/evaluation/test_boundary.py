@@ -24,17 +24,17 @@ def blobs(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(1, 1), (2, 40), (7, 9), (120, 161), (210, 190)])
 def test_every_class_has_the_boundary_of_its_eroded_mask(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(shape[1])
-    predicted, truth = blobs(rng, shape), blobs(rng, shape)
-    truth[: shape[0] // 3, : shape[1] // 3] = 255
-    counts = count_boundary(predicted, truth, boundary_band(truth), 5, 255)
-    kept = truth != 255
+    predicted, target = blobs(rng, shape), blobs(rng, shape)
+    target[: shape[0] // 3, : shape[1] // 3] = 255
+    counts = count_boundary(predicted, target, boundary_band(target), 5, 255)
+    kept = target != 255
     expected = []
     for index in range(5):
-        own, true = by_erosion(predicted, index) & kept, by_erosion(truth, index) & kept
+        own, true = by_erosion(predicted, index) & kept, by_erosion(target, index) & kept
         expected.append([(own & true).sum(), (own | true).sum()])
     assert boundary_intersection_union(counts).tolist() == expected
     if shape[0] > 100:
-        assert not boundary_band(truth).all()
+        assert not boundary_band(target).all()
 
 
 def test_the_image_border_is_a_boundary_of_known_width() -> None:

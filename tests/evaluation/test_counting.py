@@ -10,7 +10,7 @@ import torch
 
 from goca.evaluation.counting import Counts, Totals, count, decide, only_background
 from goca.evaluation.metrics import ConfusionMatrix, boundary_band, count_boundary
-from goca.labels import BACKGROUND_RULES, label
+from goca.maps.background import BACKGROUND_RULES, assign_labels
 from goca.types import ScoreMaps
 
 SIZE, CLASSES, INDICES = (60, 80), 6, (4, 2, 5)
@@ -23,7 +23,7 @@ def maps(seed: int) -> ScoreMaps:
     return ScoreMaps(("a", "b", "c"), scores[:3], scores[3])
 
 
-def truth(seed: int) -> np.ndarray:
+def target(seed: int) -> np.ndarray:
     labels = np.random.default_rng(seed).integers(0, CLASSES, (6, 8)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
     labels[:7] = 255
     return labels
@@ -33,14 +33,14 @@ def truth(seed: int) -> np.ndarray:
 def test_every_threshold_has_the_counts_of_its_own_labels(rule: str) -> None:
     totals = Totals(CLASSES, len(THRESHOLDS))
     for seed in range(3):
-        totals.add(count(decide(maps(seed), INDICES, SIZE, rule, THRESHOLDS), truth(seed), CLASSES))
+        totals.add(count(decide(maps(seed), INDICES, SIZE, rule, THRESHOLDS), target(seed), CLASSES))
     seen = set()
     for step, threshold in enumerate(THRESHOLDS):
         confusion, boundary = ConfusionMatrix(CLASSES, 255), 0
         for seed in range(3):
-            predicted = np.array([*INDICES, 0])[label(maps(seed), SIZE, rule, threshold).numpy()]
-            confusion.update(predicted, truth(seed))
-            boundary += count_boundary(predicted, truth(seed), boundary_band(truth(seed)), CLASSES, 255)
+            predicted = np.array([*INDICES, 0])[assign_labels(maps(seed), SIZE, rule, threshold).numpy()]
+            confusion.update(predicted, target(seed))
+            boundary += count_boundary(predicted, target(seed), boundary_band(target(seed)), CLASSES, 255)
         np.testing.assert_array_equal(totals.confusion(step), confusion.counts)
         np.testing.assert_array_equal(totals.boundary(step), boundary)
         seen.add(confusion.counts.tobytes())
@@ -49,21 +49,21 @@ def test_every_threshold_has_the_counts_of_its_own_labels(rule: str) -> None:
 
 def test_without_a_background_every_pixel_gets_a_class() -> None:
     decision = decide(maps(0), INDICES, SIZE, "offset", ())
-    np.testing.assert_array_equal(decision.labels(), np.array(INDICES)[label(maps(0), SIZE, None).numpy()])
+    np.testing.assert_array_equal(decision.labels(), np.array(INDICES)[assign_labels(maps(0), SIZE, None).numpy()])
     totals = Totals(CLASSES, 0)
-    totals.add(count(decision, truth(0), CLASSES))
-    assert totals.confusion().sum() == (truth(0) != 255).sum()
+    totals.add(count(decision, target(0), CLASSES))
+    assert totals.confusion().sum() == (target(0) != 255).sum()
     assert totals.confusion()[:, 0].sum() == 0
 
 
 def test_where_nothing_is_looked_for_everything_is_background() -> None:
     totals = Totals(CLASSES, 2)
-    totals.add(count(only_background(SIZE, (0.0, 0.1)), truth(0), CLASSES))
+    totals.add(count(only_background(SIZE, (0.0, 0.1)), target(0), CLASSES))
     for step in (0, 1):
-        assert totals.confusion(step)[:, 0].sum() == (truth(0) != 255).sum() == totals.confusion(step).sum()
+        assert totals.confusion(step)[:, 0].sum() == (target(0) != 255).sum() == totals.confusion(step).sum()
 
 
-@pytest.mark.parametrize("labels", [truth(1), np.full(SIZE, 255, dtype=np.uint8)])
+@pytest.mark.parametrize("labels", [target(1), np.full(SIZE, 255, dtype=np.uint8)])
 @pytest.mark.parametrize("thresholds", [(), THRESHOLDS])
 def test_counts_survive_json(labels: np.ndarray, thresholds: tuple[float, ...]) -> None:
     counts = count(decide(maps(1), INDICES, SIZE, "offset", thresholds), labels, CLASSES)

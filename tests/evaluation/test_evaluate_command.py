@@ -21,7 +21,7 @@ import goca
 from goca.cli import app
 from goca.cli.evaluate import DatasetOption, unknown_words
 from goca.datasets import DATASETS
-from goca.specs import MODELS
+from goca.models.specs import MODELS
 
 Run = Callable[..., Result]
 
@@ -89,7 +89,7 @@ def test_a_folder_gets_records_results_and_a_report(toy_run: Run) -> None:
     page = Path("o/report.html").read_text()
     for part in ("1.png is damaged", "Threshold of the background", "<polyline", "Best images", "Worst images", "daam"):
         assert part in page
-    assert page.count("data:image/jpeg") == 3 * 4  # four images that did not fail: image, truth, prediction
+    assert page.count("data:image/jpeg") == 3 * 4  # four images that did not fail: image, target, prediction
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
     again = toy_run(*words, "--out", "o", "--resume", "--batch", 2, "--json")

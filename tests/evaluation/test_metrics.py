@@ -8,8 +8,8 @@ import pytest
 from goca.evaluation.metrics import ConfusionMatrix, mean_iou
 
 
-def by_sets(predicted, truth, classes, ignore):
-    pairs = [(p, t) for p, t in zip(predicted.ravel(), truth.ravel(), strict=True) if t != ignore]
+def by_sets(predicted, target, classes, ignore):
+    pairs = [(p, t) for p, t in zip(predicted.ravel(), target.ravel(), strict=True) if t != ignore]
     result = []
     for index in range(classes):
         says = {i for i, (p, _) in enumerate(pairs) if p == index}
@@ -23,11 +23,11 @@ def test_counts_and_means_equal_sets(ignore):
     generator = np.random.default_rng(3)
     confusion, every = ConfusionMatrix(6, ignore), []
     for shape in ((5, 7), (3, 9), (1, 1)):
-        predicted, truth = generator.integers(0, 5, shape), generator.integers(0, 4, shape).astype(np.uint8)
+        predicted, target = generator.integers(0, 5, shape), generator.integers(0, 4, shape).astype(np.uint8)
         if ignore is not None:
-            truth[0, 0] = ignore
-        confusion.update(predicted.astype(np.int32), truth)
-        every.append((predicted, truth))
+            target[0, 0] = ignore
+        confusion.update(predicted.astype(np.int32), target)
+        every.append((predicted, target))
     joined = [np.concatenate([pair[side].ravel() for pair in every]) for side in (0, 1)]
     expected = by_sets(*joined, 6, ignore)
     assert confusion.intersection_union().tolist() == [list(pair) for pair in expected]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from toy import Toy
 
-from goca.evaluation.protocols import find_protocol, settle
+from goca.evaluation.protocols import adapt_to, find_protocol
 from goca.method import PRESETS, Method
 
 
@@ -44,13 +44,13 @@ def test_a_named_threshold_replaces_the_protocols_own(name: str) -> None:
 def test_without_a_background_there_is_no_threshold_and_void_never_counts() -> None:
     toy = Toy(background=False)
     for name in ("paper", "standard"):
-        settled = settle(find_protocol(name, "ade20k"), toy)
+        settled = adapt_to(find_protocol(name, "ade20k"), toy)
         assert settled.thresholds_for(PRESETS["paper"]) == ()
         assert not settled.void_is_background
         assert settled.append_background == (name == "paper")  # the phrase still competes for the words' shares
     with pytest.raises(ValueError, match="toy has no background and so no threshold; leave --threshold out"):
-        settle(find_protocol("paper", "ade20k", 0.1), toy)
-    assert settle(find_protocol("paper", "voc"), Toy()) == find_protocol("paper", "voc")
+        adapt_to(find_protocol("paper", "ade20k", 0.1), toy)
+    assert adapt_to(find_protocol("paper", "voc"), Toy()) == find_protocol("paper", "voc")
 
 
 def test_unknown_protocol() -> None:

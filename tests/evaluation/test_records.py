@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from goca.evaluation.records import RecordFile, write_atomically
+from goca.storage.atomic import write_atomically
+from goca.storage.journal import RecordFile
 
 CONFIG = {"model": "tiny", "seed": 5, "methods": {"paper": {"heads": None}}, "thresholds": (0.0, 0.1)}
 ENTRIES = [{"index": 0, "name": "ä.png"}, {"index": 1, "name": "b.png"}]

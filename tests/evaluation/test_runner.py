@@ -15,11 +15,11 @@ from goca import Segmenter
 from goca.datasets.base import VOID
 from goca.evaluation import runner
 from goca.evaluation.metrics import ConfusionMatrix
-from goca.evaluation.records import RecordFile
 from goca.evaluation.runner import evaluate, evaluate_indices, predict
 from goca.evaluation.summary import summarise
-from goca.evaluation.task import Record, configuration
-from goca.labels import label
+from goca.evaluation.task import ImageResult, configuration
+from goca.maps.background import assign_labels
+from goca.storage.journal import RecordFile
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def model() -> Segmenter:
     return segmenter()
 
 
-def lines(records: list[Record]) -> list[dict]:
+def lines(records: list[ImageResult]) -> list[dict]:
     return [record.to_json() for record in records]
 
 
@@ -39,15 +39,17 @@ def test_counts_are_those_of_the_segmenters_own_labels(model: Segmenter) -> None
         confusion = ConfusionMatrix(5)
         for index in range(len(toy)):
             sample = toy[index]
-            truth = np.where(sample.labels == VOID, 0, sample.labels)
-            present = [value for value in np.unique(truth) if value]
-            predicted = np.zeros_like(truth, dtype=np.int64)
+            target = np.where(sample.labels == VOID, 0, sample.labels)
+            present = [value for value in np.unique(target) if value]
+            predicted = np.zeros_like(target, dtype=np.int64)
             if present:
                 prompt = model.prompt([toy.classes[value][0] for value in present], background=["background"])
-                method = wanted.contenders["paper"].method
+                method = wanted.variants["paper"].method
                 ((maps,),), _ = model.score(model.encode([sample.image]), [prompt], [method])
-                predicted = np.array([*present, 0])[label(maps, truth.shape, "offset", entry["threshold"]).numpy()]
-            confusion.update(predicted, truth)
+                predicted = np.array([*present, 0])[
+                    assign_labels(maps, target.shape, "offset", entry["threshold"]).numpy()
+                ]
+            confusion.update(predicted, target)
         assert entry["miou"] == confusion.miou("paper")
         assert entry["pixel_accuracy"] == confusion.counts.trace() / confusion.counts.sum()
     best = max(result["sweep"], key=lambda entry: entry["miou"])

@@ -10,8 +10,8 @@ from PIL import Image
 
 from goca import Segmenter
 from goca.datasets.base import VOID, Dataset, Sample
-from goca.evaluation.baselines import find_contenders
-from goca.evaluation.protocols import find_protocol, settle
+from goca.evaluation.baselines import find_variants
+from goca.evaluation.protocols import adapt_to, find_protocol
 from goca.evaluation.task import Task
 from goca.models import wrap
 
@@ -51,5 +51,5 @@ def segmenter(family: str = "dit") -> Segmenter:
 
 def task(dataset: Toy, presets: str = "vanilla,paper", protocol: str = "paper", **options: object) -> Task:
     """The task of a run on the toy data set."""
-    rules = settle(find_protocol(protocol, "voc"), dataset)
-    return Task(dataset.classes, find_contenders(presets.split(",")), rules, **options)  # type: ignore[arg-type]
+    rules = adapt_to(find_protocol(protocol, "voc"), dataset)
+    return Task(dataset.classes, find_variants(presets.split(",")), rules, **options)  # type: ignore[arg-type]

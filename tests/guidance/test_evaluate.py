@@ -18,29 +18,29 @@ from typer.testing import CliRunner, Result
 
 from goca.cli import app
 from goca.datasets.scenes import CLASS_NAMES, make_scene
-from goca.evaluation.records import RecordFile
+from goca.embedded import supervised
+from goca.embedded.scene_parser import SceneParser, build_network
+from goca.evaluation.generation.statistics import Reference, draw_counts, frechet_distance, interval
 from goca.guidance import evaluate
-from goca.guidance.judge import Judge, build_network
-from goca.guidance.statistics import Reference, draw_counts, frechet_distance, interval
-from goca.zoo import supervised
+from goca.storage.journal import RecordFile
 
 SCENES = [make_scene(31, index) for index in range(12)]
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
-    return Judge.load()
+def judge() -> SceneParser:
+    return SceneParser.load()
 
 
-def test_the_judge_finds_what_is_in_real_scenes(judge: Judge) -> None:
+def test_the_judge_finds_what_is_in_real_scenes(judge: SceneParser) -> None:
     verdicts = judge([scene.image for scene in SCENES])
-    found = [verdict.found(CLASS_NAMES) for verdict in verdicts]
+    found = [prediction.found(CLASS_NAMES) for prediction in verdicts]
     named = sum(len(scene.classes) for scene in SCENES)
     right = sum(len({*scene.classes} & {*names}) for scene, names in zip(SCENES, found, strict=True))
     assert right >= 0.95 * named and sum(map(len, found)) <= 1.1 * named
-    for scene, verdict in zip(SCENES, verdicts, strict=True):
-        truth = np.array([CLASS_NAMES.index(name) for name in scene.classes])
-        assert (truth[verdict.labels(scene.classes)] == scene.labels).mean() > 0.9
+    for scene, prediction in zip(SCENES, verdicts, strict=True):
+        target = np.array([CLASS_NAMES.index(name) for name in scene.classes])
+        assert (target[prediction.labels(scene.classes)] == scene.labels).mean() > 0.9
     alone = judge([SCENES[3].image])[0]
     np.testing.assert_allclose(alone.features, verdicts[3].features, atol=1e-4)
     assert not judge.network.mid_block._forward_hooks
@@ -48,12 +48,12 @@ def test_the_judge_finds_what_is_in_real_scenes(judge: Judge) -> None:
     assert len(grey.found(SCENES[0].classes)) < len(SCENES[0].classes)
 
 
-def test_one_percent_of_the_pixels_is_found(judge: Judge) -> None:
-    verdict = judge([SCENES[0].image])[0]
-    verdict.scores[:] = 0
-    verdict.scores[0] = 1
-    verdict.scores[5, 0, :] = verdict.scores[6].view(-1)[-164:] = 2  # 128 and 164 of 16,384
-    assert verdict.found(CLASS_NAMES) == [CLASS_NAMES[0], CLASS_NAMES[6]]
+def test_one_percent_of_the_pixels_is_found(judge: SceneParser) -> None:
+    prediction = judge([SCENES[0].image])[0]
+    prediction.scores[:] = 0
+    prediction.scores[0] = 1
+    prediction.scores[5, 0, :] = prediction.scores[6].view(-1)[-164:] = 2  # 128 and 164 of 16,384
+    assert prediction.found(CLASS_NAMES) == [CLASS_NAMES[0], CLASS_NAMES[6]]
 
 
 def test_the_shipped_judge_is_measured_as_the_trained_one_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -183,11 +183,11 @@ def test_a_table_goes_on_where_it_was_killed(
     ]
     plain, guided = answer["results"][:2]
     assert plain["difference"] is None
-    for key in ("frechet", "faithfulness", "mask_miou"):
+    for key in ("frechet", "object_recall", "mask_miou"):
         assert plain[key]["low"] <= plain[key]["value"] <= plain[key]["high"]
         assert guided["difference"][key]["value"] == pytest.approx(guided[key]["value"] - plain[key]["value"])
     assert guided["difference"]["frechet"]["value"] != 0
-    assert answer["real"]["faithfulness"]["value"] == 1 and answer["real"]["mask_miou"]["value"] > 0.8
+    assert answer["real"]["object_recall"]["value"] == 1 and answer["real"]["mask_miou"]["value"] > 0.8
     table = (tmp_path / "d/table.md").read_text()
     assert evaluate.show({"value": -0.0004, "low": -0.02, "high": -0.0}, "found") == "0.000 [-0.020, 0.000]"
     cells = (plain["frechet"], guided["frechet"], guided["difference"]["frechet"])
@@ -195,7 +195,7 @@ def test_a_table_goes_on_where_it_was_killed(
     assert "| scale | cfg | goca | goca - cfg |" in table and f"| 4 | {line} |" in table
 
     shown = run(*settings, "--out", "e")
-    assert shown.exit_code == 0 and "things found; real scenes" in shown.stdout
+    assert shown.exit_code == 0 and "object recall; real scenes" in shown.stdout
     assert answer == json.loads((tmp_path / "e/results.json").read_text())
     assert "was made with other settings: steps was 2 and is now 3" in refusal(run(*settings, "--steps", 3))
 

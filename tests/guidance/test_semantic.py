@@ -109,7 +109,7 @@ def test_shorter_prompts_that_are_padded_in_front_keep_their_words(monkeypatch: 
     assert seen[0] == (29, 30, 31) and seen[1][-1] == 31
 
 
-@pytest.mark.parametrize("masks", ["none", "goca"])
+@pytest.mark.parametrize("masks", ["cfg", "goca"])
 def test_a_segmentation_comes_at_no_extra_forward(masks: str) -> None:
     pipeline = build("unet")
     calls: list[int] = []
@@ -121,7 +121,7 @@ def test_a_segmentation_comes_at_no_extra_forward(masks: str) -> None:
     result = guidance.segmentation(image, ["grass", "cat"])
     assert result.labels.shape == (32, 48) and result.classes == ("grass", "cat")
     assert set(result.areas.values()) != {0.0, 1.0}
-    if masks == "none":
+    if masks == "cfg":
         with SemanticGuidance(pipeline, masks, segment=True):
             assert torch.equal(draw(pipeline), plain)
     with pytest.raises(ValueError, match="does not mention 'dog'"):
@@ -130,7 +130,7 @@ def test_a_segmentation_comes_at_no_extra_forward(masks: str) -> None:
 
 def test_models_without_guidance_can_still_be_segmented() -> None:
     pipeline = build("flux")
-    with SemanticGuidance(pipeline, "none", segment=True) as guidance:
+    with SemanticGuidance(pipeline, "cfg", segment=True) as guidance:
         pipeline(PROMPT, height=32, width=48, num_inference_steps=2, output_type="latent")
     assert guidance.segmentation(Image.new("RGB", (48, 32)), ["cat", "grass"]).labels.shape == (32, 48)
 

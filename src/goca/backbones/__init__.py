@@ -7,11 +7,11 @@ from goca.backbones.cogview4 import CogView4Backbone
 from goca.backbones.dit import DiTBackbone
 from goca.backbones.flux import FluxBackbone
 from goca.backbones.flux2 import Flux2Backbone
+from goca.backbones.hooks import AttentionCall, Recorder
 from goca.backbones.hunyuandit import HunyuanDiTBackbone
 from goca.backbones.kolors import KolorsBackbone
 from goca.backbones.lumina2 import Lumina2Backbone
 from goca.backbones.qwenimage import QwenImageBackbone
-from goca.backbones.recorder import AttentionCall, Recorder
 from goca.backbones.sana import SanaBackbone
 from goca.backbones.sd3 import SD3Backbone
 from goca.backbones.sdxl import SDXLBackbone

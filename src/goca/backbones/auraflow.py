@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.prompt import TextRange, read_offsets
+from goca.text.spans import TokenSpans, read_offsets
 
 T5_LENGTH = 256
 IMAGE_SIZE = 1024
@@ -54,7 +54,7 @@ class AuraFlowBackbone(JointAttentionBackbone):
             )
         return super().encode_image(images)
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         registers = self.denoiser.register_tokens.shape[1]
         return [read_offsets(self.tokenizer, text, self.max_tokens, start=registers)]
 

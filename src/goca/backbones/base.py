@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from goca.backbones.hooks import AttentionCall, Recorder
 from goca.backbones.noise import NoiseLevel, noise_level
-from goca.backbones.recorder import AttentionCall, Recorder
-from goca.prompt import TextRange, read_offsets
-from goca.types import Grid, LayerRecord, OutputProjection
+from goca.text.spans import TokenSpans, read_offsets
+from goca.types import CrossRecord, Grid, LayerRecord, OutputProjection
 
 OnRecord = Callable[[int, LayerRecord], object]
 PLAIN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -158,7 +158,7 @@ class Backbone(ABC):
         """Longest text in tokens, special ones included."""
         return self.tokenizer.model_max_length
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         """Where the words of ``text`` are among the recorded tokens; several ranges where several encoders' tokens
         stand side by side."""
         return [read_offsets(self.tokenizer, text, self.max_tokens)]
@@ -213,13 +213,13 @@ class Backbone(ABC):
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         return (vae.encode(images).latent_dist.mode() - shift) * vae.config.scaling_factor
 
-    def schedule_shift(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
+    def mu(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
         """``mu`` of schedules that depend on the image's size; ``None`` for the others."""
         return None
 
     def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
         """How latents of this size are noised at ``timestep`` of 1000."""
-        key = (timestep, self.schedule_shift(latents))
+        key = (timestep, self.mu(latents))
         if key not in self._levels:
             self._levels[key] = noise_level(self.pipeline.scheduler, *key)
         return self._levels[key]
@@ -243,7 +243,7 @@ class Backbone(ABC):
         noise = torch.stack(
             [torch.randn(latents.shape[1:], generator=each, device=each.device).to(latents) for each in generators]
         )
-        return level.signal * latents + level.noise * noise
+        return level.alpha * latents + level.sigma * noise
 
     @torch.no_grad()
     def record(
@@ -333,7 +333,7 @@ class Backbone(ABC):
                     continue
                 reference = None if features is None else self.reference_features(features, grid, calls, row)
                 record = replace(self.read(layer, grid, calls, row), reference=reference)
-                if output is not None:
+                if output is not None and isinstance(record, CrossRecord):
                     bias = projections[layer].bias
                     record = replace(record, output=output[row] if bias is None else output[row] - bias)
                 on_record(first + row, record)
@@ -369,7 +369,7 @@ class CrossAttentionBackbone(Backbone):
 
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
         cross, own = calls["cross"], calls.get("self")
-        return LayerRecord(
+        return CrossRecord(
             name=layer,
             grid=grid,
             cross_query=cross.query[image],

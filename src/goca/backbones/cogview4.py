@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
 from goca.backbones.noise import NoiseLevel
-from goca.prompt import TextRange, read_offsets
+from goca.text.spans import TokenSpans, read_offsets
 
 GLM_LENGTH = 1024
 MULTIPLE = 16  # of the padded text's length
@@ -35,14 +35,14 @@ class CogView4Backbone(JointAttentionBackbone):
     def max_tokens(self) -> int:
         return min(GLM_LENGTH, self.tokenizer.model_max_length)
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         count = min(len(self.tokenizer(text, verbose=False)["input_ids"]), self.max_tokens)
         return [read_offsets(self.tokenizer, text, self.max_tokens, start=-count % MULTIPLE)]
 
     def attention_modules(self, layer: str) -> dict[str, nn.Module]:
         return {"joint": self.denoiser.get_submodule(layer).attn1}
 
-    def schedule_shift(self, latents: Float[Tensor, "batch channels height width"]) -> float:
+    def mu(self, latents: Float[Tensor, "batch channels height width"]) -> float:
         config = self.pipeline.scheduler.config
         height, width = self.grid("", *latents.shape[-2:])
         return calculate_shift(height * width, config.base_image_seq_len, config.base_shift, config.max_shift)

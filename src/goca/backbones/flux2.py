@@ -14,8 +14,8 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning, watch_output
 from goca.backbones.flux import FluxBackbone
-from goca.backbones.recorder import AttentionCall
-from goca.prompt import TextRange, read_offsets, read_template
+from goca.backbones.hooks import AttentionCall
+from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
 
 
@@ -35,7 +35,7 @@ class Flux2Backbone(FluxBackbone):
     def max_tokens(self) -> int:
         return self.pipeline.tokenizer_max_length
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         tokenizer, around = self.tokenizer, read_template(self._write_chat)
         begun = tokenizer.bos_token is not None and around[0].startswith(tokenizer.bos_token)
         options = {"padded": tokenizer.padding_side, "add_special_tokens": not begun}

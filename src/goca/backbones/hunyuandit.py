@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings
-from goca.prompt import TextRange, read_offsets
+from goca.text.spans import TokenSpans, read_offsets
 
 ORIGINAL_SIZE = (1024, 1024)  # what the stock pipeline says of the training image, in pixels
 BASE_SIZE = 512  # side in pixels whose positions the rotary embedding was made for
@@ -44,7 +44,7 @@ class HunyuanDiTBackbone(CrossAttentionBackbone):
     def max_tokens(self) -> int:
         return self.denoiser.config.text_len_t5
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         bert = self.denoiser.config.text_len
         t5 = read_offsets(self.pipeline.tokenizer_2, text, self.max_tokens, start=bert)
         return [read_offsets(self.tokenizer, text, bert), t5]

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from goca.backbones.base import Backbone, Settings, additive_mask
-from goca.backbones.recorder import AttentionCall
-from goca.types import Grid, LayerRecord
+from goca.backbones.hooks import AttentionCall
+from goca.types import Grid, JointRecord
 
 
 class JointAttentionBackbone(Backbone):
@@ -66,7 +66,7 @@ class JointAttentionBackbone(Backbone):
         pixels = grid[0] * grid[1]
         return slice(0, count - pixels) if self.text_first else slice(pixels, count)
 
-    def schedule_shift(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
+    def mu(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
         """Linear in the number of image tokens, as FLUX's pipeline has it."""
         config = self.pipeline.scheduler.config
         if not config.use_dynamic_shifting:
@@ -75,20 +75,19 @@ class JointAttentionBackbone(Backbone):
         shape = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
         return calculate_shift(height * width, *shape)
 
-    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
+    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> JointRecord:
         call = calls["joint"]
         count = self.count_tokens(call, image)
         own, text = self.image_tokens(count, grid), self.text_tokens(count, grid)
         mask = None if call.mask is None or self.packed else additive_mask(call.mask, image, own.start)
-        return LayerRecord(
+        return JointRecord(
             name=layer,
             grid=grid,
             cross_query=call.query[image][:, own],
             cross_key=call.key[image][:, text],
-            self_key=call.key[image][:, own],
+            image_key=call.key[image][:, own],
             cross_mask=None if mask is None else mask[text] - mask[own.start],  # the record's image keys add nothing
             cross_scale=call.scale,
-            joint=True,
         )
 
 

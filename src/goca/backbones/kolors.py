@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from goca.backbones.sdxl import SDXLBackbone
-from goca.prompt import Span, TextRange
+from goca.text.spans import Span, TokenSpans
 
 TEXT_LENGTH = 256
 SPACE = "\u2581"  # how SentencePiece writes a space
@@ -22,13 +22,13 @@ class KolorsBackbone(SDXLBackbone):
     def max_tokens(self) -> int:
         return TEXT_LENGTH
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         """ChatGLM's tokenizer reports no offsets; they are found by its pieces."""
         pieces = self.tokenizer.tokenize(text)
         special = len(self.tokenizer.build_inputs_with_special_tokens([]))  # they stand before the text
         first = max(special, self.max_tokens - len(pieces))
         spans = {first + index: span for index, span in enumerate(piece_spans(pieces, text)) if span[0] < span[1]}
-        return [TextRange(spans, self.max_tokens)]
+        return [TokenSpans(spans, self.max_tokens)]
 
 
 def piece_spans(pieces: Sequence[str], text: str) -> list[Span]:

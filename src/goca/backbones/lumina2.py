@@ -10,7 +10,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.prompt import TextRange, read_offsets
+from goca.text.spans import TokenSpans, read_offsets
 
 TEXT_LENGTH = 256
 START = " <Prompt Start> "  # between the system prompt and the text
@@ -28,7 +28,7 @@ class Lumina2Backbone(JointAttentionBackbone):
     def max_tokens(self) -> int:
         return TEXT_LENGTH
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         around = (self.pipeline.system_prompt + START, "")
         return [read_offsets(self.tokenizer, text, self.max_tokens, around=around)]
 

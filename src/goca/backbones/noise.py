@@ -15,14 +15,14 @@ STEPS = 1000
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """A noised latent is ``signal * clean + noise * gaussian``; ``time`` is what the denoiser is told, in 0 ... 1000.
+    """A noised latent is ``alpha * clean + sigma * gaussian``; ``time`` is what the denoiser is told, in 0 ... 1000.
 
     ``prediction`` says what the denoiser returns: "epsilon" (the noise), "sample" (the clean latent), "v_prediction"
-    (signal * gaussian - noise * clean) or "flow" (gaussian - clean).
+    (alpha * gaussian - sigma * clean) or "flow" (gaussian - clean).
     """
 
-    signal: float
-    noise: float
+    alpha: float
+    sigma: float
     time: float
     prediction: str
 
@@ -37,11 +37,11 @@ class NoiseLevel:
         if self.prediction == "sample":
             return predicted
         if self.prediction == "epsilon":
-            return (noisy - self.noise * predicted) / self.signal
+            return (noisy - self.sigma * predicted) / self.alpha
         if self.prediction == "v_prediction":
-            return self.signal * noisy - self.noise * predicted
+            return self.alpha * noisy - self.sigma * predicted
         if self.prediction == "flow":
-            return noisy - self.noise * predicted
+            return noisy - self.sigma * predicted
         raise ValueError(f"unknown prediction type {self.prediction!r} in the scheduler's configuration")
 
 
@@ -50,7 +50,7 @@ def is_flow(scheduler: Any) -> bool:
     return "FlowMatch" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas"))
 
 
-def noise_level(scheduler: Any, timestep: int, shift: float | None = None) -> NoiseLevel:
+def noise_level(scheduler: Any, timestep: int, mu: float | None = None) -> NoiseLevel:
     """The level at ``timestep`` of 1000.
 
     For a flow model the timestep counts evenly spaced noise levels *before* the schedule's shift, as the strength of
@@ -59,7 +59,7 @@ def noise_level(scheduler: Any, timestep: int, shift: float | None = None) -> No
     Args:
         scheduler: the pipeline's own; only its configuration is read, because some samplers (DPM-Solver) noise wrongly
             until their steps are set.
-        shift: the ``mu`` of schedules that shift by image size.
+        mu: the ``mu`` of schedules that shift by image size.
 
     Raises:
         ValueError: a timestep outside the schedule.
@@ -75,7 +75,7 @@ def noise_level(scheduler: Any, timestep: int, shift: float | None = None) -> No
         flow = FlowMatchEulerDiscreteScheduler.from_config(config)
     else:
         flow = FlowMatchEulerDiscreteScheduler(shift=config.flow_shift)
-    flow.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS).tolist(), mu=shift)
+    flow.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS).tolist(), mu=mu)
     sigma, time = float(flow.sigmas[STEPS - timestep]), float(flow.timesteps[STEPS - timestep])
     return NoiseLevel(1 - sigma, sigma, time, "flow")
 

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
+from goca.backbones.hooks import AttentionCall
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.recorder import AttentionCall
-from goca.prompt import TextRange, read_offsets, read_template
-from goca.types import Grid, LayerRecord
+from goca.text.spans import TokenSpans, read_offsets, read_template
+from goca.types import Grid, JointRecord
 
 TEXT_LENGTH = 512
 
@@ -38,7 +38,7 @@ class QwenImageBackbone(JointAttentionBackbone):
     def image_size(self) -> int:
         return self.pipeline.default_sample_size * self.vae_factor
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         dropped = self.pipeline.prompt_template_encode_start_idx
         around = read_template(self.pipeline.prompt_template_encode.format)
         return [read_offsets(self.tokenizer, text, self.max_tokens + dropped, start=-dropped, around=around)]
@@ -54,7 +54,7 @@ class QwenImageBackbone(JointAttentionBackbone):
         )
         return (latents - mean) / deviation
 
-    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
+    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> JointRecord:
         """Without the masked places that fill a shorter text up to the batch's longest."""
         record = super().read(layer, grid, calls, image)
         if record.cross_mask is None:

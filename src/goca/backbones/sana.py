@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings, derive_by_depth
-from goca.prompt import TextRange, read_offsets
+from goca.text.spans import TokenSpans, read_offsets
 
 TEXT_LENGTH = 300
 
@@ -58,7 +58,7 @@ class SanaBackbone(CrossAttentionBackbone):
         """Lines that the stock pipeline writes before every text, so that Gemma thinks of the image's details."""
         return signature(type(self.pipeline).__call__).parameters["complex_human_instruction"].default
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         """Of Gemma's tokens the denoiser sees the first, which is special, and then those from the place of the
         instruction's last one on; that is a space, which becomes part of the text's first word."""
         before = "\n".join(self.instruction)

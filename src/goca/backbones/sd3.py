@@ -10,7 +10,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.prompt import TextRange, read_offsets
+from goca.text.spans import TokenSpans, read_offsets
 
 T5_LENGTH = 256
 
@@ -38,7 +38,7 @@ class SD3Backbone(JointAttentionBackbone):
     def _without_t5(self) -> bool:
         return self.pipeline.text_encoder_3 is None
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         clip_tokens = self.tokenizer.model_max_length
         clip = read_offsets(self.tokenizer, text, clip_tokens)
         if self._without_t5:

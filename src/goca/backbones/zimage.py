@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.prompt import TextRange, read_offsets, read_template
+from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
 
 TEXT_LENGTH = 512
@@ -57,7 +57,7 @@ class ZImageBackbone(JointAttentionBackbone):
     def image_size(self) -> int:
         return LATENT_SIZE * self.vae_factor
 
-    def text_ranges(self, text: str) -> list[TextRange]:
+    def token_spans(self, text: str) -> list[TokenSpans]:
         return [read_offsets(self.tokenizer, text, self.max_tokens, around=read_template(self._write_chat))]
 
     def _write_chat(self, text: str) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from goca.captioning.files import save_captions
-from goca.captioning.grammar import check_answer
-from goca.captioning.journal import Entry, Journal, Settings
+from goca.captioning.answers import Entry, Journal, Settings
 from goca.captioning.request import Reply
+from goca.storage.captions import save_captions
+from goca.text.grammar import check_answer
 
 Subject = TypeVar("Subject")
 ATTEMPTS = 3

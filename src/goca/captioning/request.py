@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goca.captioning.align import BACKGROUND
 from goca.datasets.base import VOID, Dataset, Sample
+from goca.text.align import BACKGROUND
 
 REQUEST = (
     "List what this picture shows as one line of nouns separated by commas, the most prominent thing first. "
@@ -33,7 +33,7 @@ class SourceError(OSError):
 
 
 def name_classes(dataset: Dataset, sample: Sample) -> str:
-    """The caption of an oracle: the names of the classes that the truth has, in the data set's order."""
+    """The caption of an oracle: the names of the classes that the target labels have, in the data set's order."""
     present = [int(index) for index in np.unique(sample.labels) if index != VOID]
     names = [dataset.class_names[index] for index in present if dataset.classes[index]]
     return ", ".join(names) or BACKGROUND

@@ -26,8 +26,8 @@ def caption(
     source: Annotated[
         str,
         typer.Option(
-            help="Who says what is there: classes (the data set's truth), openai (any server with that interface), "
-            "transformers (a vision-language model on this machine)."
+            help="Where captions come from: classes (the labels of the data set), openai (any server with that "
+            "interface), transformers (a vision-language model on this machine)."
         ),
     ] = "openai",
     out: Annotated[Path, typer.Option(help="Caption file to write.")] = Path("captions.json"),
@@ -97,7 +97,7 @@ def _subjects(
         raise ValueError("give image files or a data set with --dataset, one of the two")
     if dataset is None:
         if source == "classes":
-            raise ValueError("--source classes reads the truth of a data set; name it with --dataset")
+            raise ValueError("--source classes reads the labels of a data set; name it with --dataset")
         for path in images:
             if not Path(path).is_file():
                 raise ValueError(f"no such image file: {path}; check the path")

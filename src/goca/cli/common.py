@@ -147,8 +147,8 @@ def load_segmenter(
     import torch
     import transformers
 
+    from goca.models.specs import DEFAULT_MODEL
     from goca.segmenter import Segmenter
-    from goca.specs import DEFAULT_MODEL
 
     check_device(device)
     if dtype is not None and dtype not in DTYPES:

@@ -36,8 +36,8 @@ from goca.cli.segment import check_folder
 
 if TYPE_CHECKING:
     from goca.datasets.base import Dataset
-    from goca.evaluation.baselines import Contender
-    from goca.specs import ModelSpec
+    from goca.evaluation.baselines import MethodVariant
+    from goca.models.specs import ModelSpec
 
 DEFAULT_SCENES = 200
 SHOWN = 10
@@ -52,7 +52,7 @@ ProtocolOption = Annotated[
     str,
     typer.Option(
         help="standard: validation split, void not counted, fixed threshold. paper: as the paper's tables, which look "
-        "at the truth for the classes and the best threshold."
+        "at the target labels for the classes and the best threshold."
     ),
 ]
 ThresholdOption = Annotated[
@@ -61,7 +61,7 @@ ThresholdOption = Annotated[
 CaptionsOption = Annotated[
     str | None,
     typer.Option(
-        help="Caption file (goca caption writes one), or 'classes': the names of the classes in the truth. "
+        help="Caption file (goca caption writes one), or 'classes': the names of the classes in the target labels. "
         "Default: the data set's own words, else 'classes'.",
         metavar="FILE|classes",
     ),
@@ -144,12 +144,12 @@ def evaluate(
         dataset, root, split, protocol, threshold, captions, alignment, limit, seed, batch, out, resume, ray, workers
     )
     with clean_stdout():
-        from goca.evaluation.baselines import find_contenders
+        from goca.evaluation.baselines import find_variants
 
-        contenders = find_contenders(split_list([presets]), refine)
+        variants = find_variants(split_list([presets]), refine)
         answer = run(
             request,
-            lambda spec: contenders,
+            lambda spec: variants,
             model=model,
             device=device,
             dtype=dtype,
@@ -167,7 +167,7 @@ def evaluate(
 
 
 def run(
-    request: Request, choose: Callable[[ModelSpec], Mapping[str, Contender]], **model_options: Any
+    request: Request, choose: Callable[[ModelSpec], Mapping[str, MethodVariant]], **model_options: Any
 ) -> dict[str, Any]:
     """Evaluate, and write the files where a folder is named.
 
@@ -175,14 +175,15 @@ def run(
         choose: from the model's settings to the methods by name.
         model_options: see :func:`goca.cli.common.load_segmenter`.
     """
-    from goca.captioning.align import Rule
     from goca.evaluation.baselines import check_layers
-    from goca.evaluation.protocols import find_protocol, settle
-    from goca.evaluation.records import RecordFile, write_atomically
+    from goca.evaluation.protocols import adapt_to, find_protocol
     from goca.evaluation.report import write_report
     from goca.evaluation.runner import count_images, evaluate
     from goca.evaluation.summary import summarise
     from goca.evaluation.task import Task, configuration
+    from goca.storage.atomic import write_atomically
+    from goca.storage.journal import RecordFile
+    from goca.text.align import Rule
 
     if request.resume and request.out is None:
         raise ValueError("--resume continues the records of a folder; name it with --out")
@@ -195,10 +196,10 @@ def run(
     count = count_images(dataset, request.limit)
     captions, file, unused = read_captions(request.captions, dataset.names[:count])
     segmenter = load_segmenter(**model_options)
-    contenders = choose(segmenter.model.spec)
-    check_layers(contenders, segmenter.model.spec)
+    variants = choose(segmenter.model.spec)
+    check_layers(variants, segmenter.model.spec)
     noise = 0 if "seed" in options else request.seed
-    task = Task(dataset.classes, contenders, settle(protocol, dataset), captions, cast(Rule, request.alignment), noise)
+    task = Task(dataset.classes, variants, adapt_to(protocol, dataset), captions, cast(Rule, request.alignment), noise)
     chosen = {key: model_options[key] for key in ("revision", "lora") if model_options.get(key) is not None}
     settings = {
         **configuration(segmenter, dataset, task, count=count, batch=request.batch, caption_file=file),
@@ -214,7 +215,7 @@ def run(
         report = stack.enter_context(progress("evaluating"))
         compute = None
         if request.ray is not None:
-            from goca.cluster import connect, evaluate_groups
+            from goca.distributed.cluster import connect, evaluate_groups
 
             connect(request.ray, request.workers)
             compute = partial(
@@ -269,8 +270,8 @@ def read_captions(source: str | None, names: Sequence[str]) -> tuple[str | dict[
     Raises:
         ValueError: a damaged file, or one without a caption for any image.
     """
-    from goca.captioning.files import check_captions, load_captions
     from goca.evaluation.task import CLASSES, OWN
+    from goca.storage.captions import check_captions, load_captions
 
     if source is None or source == CLASSES:
         return source or OWN, None, 0

@@ -24,8 +24,8 @@ from goca.cli.common import (
 from goca.cli.segment import check_folder
 
 if TYPE_CHECKING:
-    from goca.guidance.dataset import Row
     from goca.guidance.generate import Generation, Generator
+    from goca.guidance.table import Row
 
 
 def generate(
@@ -78,8 +78,8 @@ def generate(
         named = split_classes(classes) if classes else None
         sides = read_size(size)
         check_folder(out)
-        from goca.guidance.dataset import read_rows
         from goca.guidance.generate import Generator
+        from goca.guidance.table import read_rows
 
         rows = None if table is None else read_rows(table, seed)
         segmenter = load_segmenter(model, device=device, dtype=dtype, offload=offload)
@@ -128,11 +128,11 @@ def draw_one(
     compare: bool,
 ) -> dict[str, Any]:
     """Draw one prompt and write what was asked for."""
-    from goca.evaluation.records import write_atomically
-    from goca.guidance.dataset import write_png
     from goca.guidance.generate import GUIDANCE, name_things
     from goca.guidance.sheet import sheet
+    from goca.guidance.table import write_png
     from goca.result import file_names
+    from goca.storage.atomic import write_atomically
 
     things = (classes or name_things(prompt, make.segmenter.model.spec.vocabulary)) if segment else None
     kinds = list(GUIDANCE) if compare else [make.guidance]
@@ -171,8 +171,8 @@ def draw_table(
     make: Generator, rows: list[Row], bad: list[str], out: Path, segment: bool, classes: list[str] | None
 ) -> dict[str, Any]:
     """Draw the rows that are not there yet; bad ones are listed and left out."""
-    from goca.guidance.dataset import DatasetFolder
     from goca.guidance.generate import mentioned, name_things
+    from goca.guidance.table import DatasetFolder
 
     spec = make.segmenter.model.spec
     things: dict[str, list[str] | None] = dict.fromkeys(row.name for row in rows)
@@ -227,6 +227,6 @@ def draw_table(
 
 def class_names(entries: Iterable[str]) -> list[str]:
     """The names of classes, of which each may have synonyms."""
-    from goca.prompt import split_synonyms
+    from goca.text.prompt import split_synonyms
 
     return [split_synonyms(entry)[0] for entry in entries]

@@ -25,8 +25,8 @@ from goca.cli.common import (
 from goca.cli.segment import check_folder
 
 if TYPE_CHECKING:
-    from goca.guidance.evaluate import Measures
-    from goca.specs import ModelSpec
+    from goca.evaluation.generation.experiment import Measures
+    from goca.models.specs import ModelSpec
 
 
 def guidance_table(
@@ -62,8 +62,8 @@ def guidance_table(
         if not kinds:
             raise ValueError("name at least one guidance, for example --guidance cfg,goca")
         check_folder(out)
-        from goca.evaluation.records import write_atomically
-        from goca.guidance.evaluate import Plan, heading, markdown, rows, run
+        from goca.evaluation.generation.experiment import Plan, heading, markdown, rows, run
+        from goca.storage.atomic import write_atomically
 
         segmenter = load_segmenter(model, device=device, dtype=dtype, offload=offload)
         measures = choose_measures(segmenter.model.spec, photos, out, prompts, seed)
@@ -104,8 +104,8 @@ def choose_measures(spec: ModelSpec, photos: Path | None, out: Path, prompts: in
     Raises:
         ValueError: photographs for an embedded model, none for another.
     """
-    from goca.guidance.evaluate import SceneMeasures
-    from goca.guidance.photos import PhotoMeasures
+    from goca.evaluation.generation.experiment import SceneMeasures
+    from goca.evaluation.generation.photographs import PhotoMeasures
 
     if (spec.vocabulary is None) != (photos is not None):
         raise ValueError(

@@ -18,7 +18,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
     Parameters are the denoiser's; memory is what the weights of all components take in 16 bits.
     """
     from goca.models import list_models
-    from goca.specs import DEFAULT_MODEL
+    from goca.models.specs import DEFAULT_MODEL
 
     specs = list_models()
     if as_json:

@@ -127,7 +127,7 @@ def _segment_on_ray(
 ) -> None:
     """Segment on a cluster, then say what failed; exit code 1 where an image did."""
     with clean_stdout():
-        from goca.cluster import segment_files
+        from goca.distributed.cluster import segment_files
 
         count, failures = segment_files(images, options, request, str(out), address=address, workers=workers)
     for path, reason in failures:

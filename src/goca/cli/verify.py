@@ -26,15 +26,15 @@ def verify(
     """
     checks = []
     with clean_stdout():
-        from goca.verify import verify as run
+        from goca.golden.verify import verify as run
 
         cases = run(paths, tokenizer)
     for check in cases:
         checks.append(check)
         if not as_json:
-            verdict = "pass" if check.passed else "fail"
+            prediction = "pass" if check.passed else "fail"
             ending = f"  {check.message}" if check.message else ""
-            typer.echo(f"{check.kind}  {check.name}  {check.difference:.2e}  {verdict}{ending}")
+            typer.echo(f"{check.kind}  {check.name}  {check.difference:.2e}  {prediction}{ending}")
     if as_json:
         entries = [asdict(check) for check in checks]
         for entry in entries:

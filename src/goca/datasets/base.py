@@ -15,7 +15,7 @@ VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image with its truth.
+    """One image with its target labels.
 
     Attributes:
         name: the image's name, unique in the data set; the key of caption files, such as ``2009_000133.jpg``.

@@ -45,7 +45,7 @@ class Folder(FileDataset):
 
 
 def _read_captions(path: Path, names: list[str]) -> dict[str, str]:
-    from goca.captioning.files import check_captions, load_captions  # torch comes with it
+    from goca.storage.captions import check_captions, load_captions  # torch comes with it
 
     if not path.exists():
         return {}

@@ -50,7 +50,7 @@ MIN_SIZE = 16
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with its truth.
+    """One picture with its target labels.
 
     Attributes:
         image: RGB picture, size x size.

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from goca.evaluation.crf import crf
+from goca.maps.crf import crf
+from goca.maps.pamr import pamr
 from goca.method import PRESETS, Method
-from goca.sharpen import sharpen
-from goca.specs import ModelSpec
+from goca.models.specs import ModelSpec
 from goca.types import ScoreMaps
 
 POST_PROCESSING: dict[str, Callable[[ScoreMaps, Image.Image], ScoreMaps]] = {"crf": crf}
@@ -20,7 +20,7 @@ PAMR_ITERATIONS = 10
 
 
 @dataclass(frozen=True)
-class Contender:
+class MethodVariant:
     """A method and what is done to its maps afterwards, a key of :data:`POST_PROCESSING`."""
 
     method: Method
@@ -28,8 +28,8 @@ class Contender:
 
     def finish(self, scores: ScoreMaps, image: Image.Image) -> ScoreMaps:
         """The maps after sharpening and post-processing with the image."""
-        sharp = sharpen(scores, image, self.method.sharpen)
-        return sharp if self.post is None else POST_PROCESSING[self.post](sharp, image)
+        refined = pamr(scores, image, self.method.pamr)
+        return refined if self.post is None else POST_PROCESSING[self.post](refined, image)
 
     def describe(self) -> dict[str, Any]:
         """Every setting."""
@@ -37,19 +37,19 @@ class Contender:
 
 
 _VANILLA = PRESETS["vanilla"]
-BASELINES: dict[str, Contender] = {
+BASELINES: dict[str, MethodVariant] = {
     # The sum over all heads and layers of what the pixels see of each word, each map by its maximum (Tang et al., "What
     # the DAAM", ACL 2023; there per word and time step, here of the one forward).
-    "daam": Contender(replace(_VANILLA, layer_set="every", refine_order=0)),
+    "daam": MethodVariant(replace(_VANILLA, layer_set="all", refine_order=0)),
     # One layer's attention from image to text, no further step, as Seg4Diff and ConceptAttention read joint attention
     # (they pick the layer by hand, here it is the reference layer).
-    "single-layer": Contender(replace(_VANILLA, rescale="raw", layer_set="reference", refine_order=0)),
-    "vanilla+pamr": Contender(replace(_VANILLA, sharpen=PAMR_ITERATIONS)),
-    "vanilla+crf": Contender(_VANILLA, "crf"),
+    "single-layer": MethodVariant(replace(_VANILLA, rescale="raw", layer_set="reference", refine_order=0)),
+    "vanilla+pamr": MethodVariant(replace(_VANILLA, pamr=PAMR_ITERATIONS)),
+    "vanilla+crf": MethodVariant(_VANILLA, "crf"),
 }
 
 
-def find_contenders(names: Sequence[str], refine: bool = True) -> dict[str, Contender]:
+def find_variants(names: Sequence[str], refine: bool = True) -> dict[str, MethodVariant]:
     """The presets and baselines of these names, in order.
 
     Args:
@@ -63,22 +63,20 @@ def find_contenders(names: Sequence[str], refine: bool = True) -> dict[str, Cont
     for name in names:
         if name not in BASELINES and name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; choose one of {', '.join((*PRESETS, *BASELINES))}")
-    chosen = {name: BASELINES[name] if name in BASELINES else Contender(PRESETS[name]) for name in names}
+    chosen = {name: BASELINES[name] if name in BASELINES else MethodVariant(PRESETS[name]) for name in names}
     if refine:
         return chosen
-    return {
-        name: replace(each, method=replace(each.method, refine_order=0, sharpen=0)) for name, each in chosen.items()
-    }
+    return {name: replace(each, method=replace(each.method, refine_order=0, pamr=0)) for name, each in chosen.items()}
 
 
-def check_layers(contenders: Mapping[str, Contender], spec: ModelSpec) -> None:
+def check_layers(variants: Mapping[str, MethodVariant], spec: ModelSpec) -> None:
     """Raise ``ValueError`` where a method needs hand-picked layers and the model has none."""
-    for name, each in contenders.items():
+    for name, each in variants.items():
         if each.method.layer_set == "manual" and not spec.manual_layers:
             raise ValueError(f"{spec.name} has no hand-picked layers for the preset {name!r}; leave it out")
 
 
-def ablation(spec: ModelSpec) -> dict[str, Contender]:
+def ablation(spec: ModelSpec) -> dict[str, MethodVariant]:
     """The rows of the paper's ablation: head aggregation, layer aggregation and rescaling, each alone and together,
     over plain averages; and the hand-picked layers where the model has some."""
     paper = PRESETS["paper"]
@@ -92,4 +90,4 @@ def ablation(spec: ModelSpec) -> dict[str, Contender]:
     }
     if not spec.manual_layers:
         del rows["manual layers"]
-    return {name: Contender(method) for name, method in rows.items()}
+    return {name: MethodVariant(method) for name, method in rows.items()}

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
-from goca.aggregation.resize import resize_maps
 from goca.datasets.base import VOID
 from goca.evaluation.metrics import boundary_band, count_boundary
-from goca.labels import background_rule, best_class
+from goca.maps.background import background_rule, best_class
+from goca.maps.resize import resize_maps
 from goca.types import ScoreMaps
 
 
@@ -42,12 +42,12 @@ class Decision:
 def decide(
     scores: ScoreMaps, indices: Sequence[int], size: tuple[int, int], rule: str, thresholds: Sequence[float]
 ) -> Decision:
-    """From maps to the labels at every threshold, as :func:`goca.labels.label` gives them one by one.
+    """From maps to the labels at every threshold, as :func:`goca.maps.background.assign_labels` gives them one by one.
 
     Args:
         indices: the data set's class of every map.
         size: (height, width) of the true labels.
-        rule: for the background's score, a key of :data:`goca.labels.BACKGROUND_RULES`.
+        rule: for the background's score, a key of :data:`goca.maps.background.BACKGROUND_RULES`.
         thresholds: ascending; empty without a background.
     """
     best, winners = best_class(scores, size)
@@ -94,16 +94,16 @@ class Counts:
         return cls(**{key: np.asarray(entry[key], dtype=np.int64).reshape(shape) for key, shape in shapes.items()})
 
 
-def count(decision: Decision, truth: UInt8[np.ndarray, "height width"], classes: int) -> Counts:
-    """Compare all thresholds' labels with the truth; :data:`goca.datasets.base.VOID` pixels do not count."""
-    known, columns = truth != VOID, decision.steps + 1
-    best, first, true = (array[known].astype(np.int64) for array in (decision.classes, decision.first, truth))
+def count(decision: Decision, target: UInt8[np.ndarray, "height width"], classes: int) -> Counts:
+    """Compare all thresholds' labels with the target; :data:`goca.datasets.base.VOID` pixels do not count."""
+    known, columns = target != VOID, decision.steps + 1
+    best, first, true = (array[known].astype(np.int64) for array in (decision.classes, decision.first, target))
     codes = (true * classes + best) * columns + first
     table = np.bincount(codes, minlength=classes**2 * columns).reshape(classes, classes, columns)
     cells = np.argwhere(table.any(axis=2))
-    band = boundary_band(truth)
+    band = boundary_band(target)
     boundary = np.stack(
-        [count_boundary(decision.labels(step), truth, band, classes, VOID) for step in range(max(1, decision.steps))],
+        [count_boundary(decision.labels(step), target, band, classes, VOID) for step in range(max(1, decision.steps))],
         axis=1,
     )
     edges = np.flatnonzero(boundary.any(axis=(1, 2)))

@@ -26,13 +26,13 @@ class ConfusionMatrix:
         self.classes, self.ignore = classes, ignore
         self.counts: Int64[np.ndarray, "classes classes"] = np.zeros((classes, classes), dtype=np.int64)
 
-    def update(self, predicted: Integer[np.ndarray, "*pixels"], truth: Integer[np.ndarray, "*true_pixels"]) -> None:
+    def update(self, predicted: Integer[np.ndarray, "*pixels"], target: Integer[np.ndarray, "*target_pixels"]) -> None:
         """Count one image's pixels.
 
         Raises:
             ValueError: shapes that differ, or a label outside 0 ... classes - 1 that is not the ignored one.
         """
-        self.counts += count_pixels(predicted, truth, self.classes, self.ignore)
+        self.counts += count_pixels(predicted, target, self.classes, self.ignore)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add another worker's counts."""
@@ -41,7 +41,7 @@ class ConfusionMatrix:
         self.counts += other.counts
 
     def intersection_union(self) -> Int64[np.ndarray, "classes 2"]:
-        """Per class: pixels where prediction and truth agree on it, and pixels where either says it."""
+        """Per class: pixels where prediction and target agree on it, and pixels where either says it."""
         return intersection_union(self.counts)
 
     def iou(self) -> Float64[np.ndarray, " classes"]:
@@ -55,7 +55,7 @@ class ConfusionMatrix:
 
 def count_pixels(
     predicted: Integer[np.ndarray, "*pixels"],
-    truth: Integer[np.ndarray, "*true_pixels"],
+    target: Integer[np.ndarray, "*target_pixels"],
     classes: int,
     ignore: int | None = None,
 ) -> Int64[np.ndarray, "classes classes"]:
@@ -64,18 +64,18 @@ def count_pixels(
     Raises:
         ValueError: shapes that differ, or labels out of range.
     """
-    if predicted.shape != truth.shape:
-        raise ValueError(f"prediction of shape {predicted.shape} and truth of shape {truth.shape} differ; resize one")
-    predicted, truth = predicted.ravel().astype(np.int64), truth.ravel().astype(np.int64)
+    if predicted.shape != target.shape:
+        raise ValueError(f"prediction of shape {predicted.shape} and target of shape {target.shape} differ; resize one")
+    predicted, target = predicted.ravel().astype(np.int64), target.ravel().astype(np.int64)
     if ignore is not None:
-        kept = truth != ignore
-        predicted, truth = predicted[kept], truth[kept]
-    for name, labels in (("predicted", predicted), ("true", truth)):
+        kept = target != ignore
+        predicted, target = predicted[kept], target[kept]
+    for name, labels in (("predicted", predicted), ("true", target)):
         if labels.size and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(
                 f"{name} labels go from {labels.min()} to {labels.max()}, beyond {classes} classes; map them first"
             )
-    return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(target * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def intersection_union(counts: Int64[np.ndarray, "classes classes"]) -> Int64[np.ndarray, "classes 2"]:
@@ -144,20 +144,20 @@ def _any(
 
 def count_boundary(
     predicted: Integer[np.ndarray, "height width"],
-    truth: Integer[np.ndarray, "height width"],
-    truth_band: Bool[np.ndarray, "height width"],
+    target: Integer[np.ndarray, "height width"],
+    target_band: Bool[np.ndarray, "height width"],
     classes: int,
     ignore: int | None = None,
 ) -> Int64[np.ndarray, "classes 3"]:
     """Per class: pixels in both bands where both say it, pixels of the predicted band, pixels of the true band.
 
     Args:
-        truth_band: :func:`boundary_band` of ``truth``.
+        target_band: :func:`boundary_band` of ``target``.
         ignore: true label whose pixels do not count; it is a neighbour like any other.
     """
-    counted = np.ones_like(truth_band) if ignore is None else truth != ignore
-    own, true = boundary_band(predicted) & counted, truth_band & counted
-    parts = (truth[own & true & (predicted == truth)], predicted[own], truth[true])
+    counted = np.ones_like(target_band) if ignore is None else target != ignore
+    own, true = boundary_band(predicted) & counted, target_band & counted
+    parts = (target[own & true & (predicted == target)], predicted[own], target[true])
     return np.stack([np.bincount(part, minlength=classes) for part in parts], axis=1).astype(np.int64)
 
 

@@ -17,13 +17,13 @@ _PAPER_APPENDS_BACKGROUND = ("voc", "coco-object", "ade20k")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How predictions are made comparable with the truth.
+    """How predictions are made comparable with the target.
 
     Attributes:
         name: ``paper`` or ``standard``; also the rule of the mean, see :func:`goca.evaluation.metrics.mean_iou`.
         split: the data set's split; ``None`` takes its own default.
-        class_oracle: only classes that are present in an image's truth can be predicted there.
-        append_missing: classes of the truth that the caption missed are appended to it.
+        class_oracle: only classes that are present in an image's target can be predicted there.
+        append_missing: classes of the target that the caption missed are appended to it.
         append_background: ", background" is appended to the caption.
         void_is_background: pixels without a true label count as background; otherwise they do not count.
         thresholds: of the background, ascending; the best one over the data set is reported. Empty for a fixed one.
@@ -56,11 +56,11 @@ def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Pr
 
     ``paper``: train lists of VOC and Context; void counts as background; absent classes cannot be predicted; missed
     ones are appended on VOC, Context and COCO-Stuff, the background on VOC, COCO-Object and ADE20K; thresholds from
-    -0.4 to 0.4; mean over all classes. It looks at the truth at several places: its numbers compare methods, they do
+    -0.4 to 0.4; mean over all classes. It looks at the target at several places: its numbers compare methods, they do
     not tell what a user will see.
 
     ``standard``: validation split; void does not count; whatever the caption names can be predicted, and nothing else;
-    a fixed threshold; mean over the classes that occur. Only the captions ``classes`` look at the truth.
+    a fixed threshold; mean over the classes that occur. Only the captions ``classes`` look at the target.
 
     Args:
         threshold: a fixed threshold instead of the protocol's own.
@@ -94,7 +94,7 @@ def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Pr
     return protocols[name]
 
 
-def settle(protocol: Protocol, dataset: Dataset) -> Protocol:
+def adapt_to(protocol: Protocol, dataset: Dataset) -> Protocol:
     """The protocol for an opened data set: without a background there is no threshold, and void never counts.
 
     Raises:

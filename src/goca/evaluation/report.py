@@ -16,12 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from goca.datasets.base import VOID, Dataset
-from goca.evaluation.records import write_atomically
 from goca.evaluation.runner import predict
 from goca.evaluation.summary import image_miou
-from goca.evaluation.task import CLASSES, OWN, Record, Task
+from goca.evaluation.task import CLASSES, OWN, ImageResult, Task
 from goca.render import BACKGROUND_COLOUR, palette
 from goca.segmenter import Segmenter
+from goca.storage.atomic import write_atomically
 
 EXAMPLES = 4  # best and as many worst
 PICTURE_SIDE = 220
@@ -46,7 +46,7 @@ def write_report(
     segmenter: Segmenter,
     dataset: Dataset,
     task: Task,
-    records: Sequence[Record],
+    records: Sequence[ImageResult],
 ) -> None:
     """Write the page; the best and worst images of the best method are segmented once more for their pictures.
 
@@ -76,8 +76,8 @@ def write_report(
 
 
 def choose_examples(
-    records: Sequence[Record], task: Task, result: Mapping[str, Any]
-) -> tuple[list[Record], list[Record]]:
+    records: Sequence[ImageResult], task: Task, result: Mapping[str, Any]
+) -> tuple[list[ImageResult], list[ImageResult]]:
     """Images with the highest and the lowest mean IoU of one method, none twice."""
     step = step_of(task, result)
     good = [record for record in records if record.error is None]
@@ -88,18 +88,18 @@ def choose_examples(
 
 def step_of(task: Task, result: Mapping[str, Any]) -> int:
     """The number of the threshold that a method's result was taken at."""
-    thresholds = task.protocol.thresholds_for(task.contenders[result["preset"]].method)
+    thresholds = task.protocol.thresholds_for(task.variants[result["preset"]].method)
     return thresholds.index(result["threshold"]) if thresholds else 0
 
 
-def show(segmenter: Segmenter, dataset: Dataset, task: Task, record: Record, result: Mapping[str, Any]) -> Example:
-    """Image, truth and prediction side by side."""
+def show(segmenter: Segmenter, dataset: Dataset, task: Task, record: ImageResult, result: Mapping[str, Any]) -> Example:
+    """Image, target and prediction side by side."""
     sample, step = dataset[record.index], step_of(task, result)
-    truth = task.truth(sample)
+    target = task.target(sample)
     predicted = predict(segmenter, sample, task, result["preset"]).labels(step)
-    values = [int(value) for value in np.union1d(truth, predicted) if value != VOID]
+    values = [int(value) for value in np.union1d(target, predicted) if value != VOID]
     colours = label_colours(values, dataset.has_background)
-    pictures = (sample.image, paint(sample.image, truth, colours), paint(sample.image, predicted, colours))
+    pictures = (sample.image, paint(sample.image, target, colours), paint(sample.image, predicted, colours))
     return Example(
         record.name,
         image_miou(record, result["preset"], step, task),

@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from goca.captioning.align import Aligned, align
 from goca.datasets import open_dataset
 from goca.datasets.base import Dataset, Sample
-from goca.evaluation.baselines import Contender, check_layers, find_contenders
+from goca.evaluation.baselines import MethodVariant, check_layers, find_variants
 from goca.evaluation.counting import Decision, count, decide, only_background
-from goca.evaluation.protocols import find_protocol, settle
-from goca.evaluation.records import RecordFile
+from goca.evaluation.protocols import adapt_to, find_protocol
 from goca.evaluation.summary import summarise
-from goca.evaluation.task import Record, Task, forward_batch
+from goca.evaluation.task import ImageResult, Task, forward_batch
 from goca.models import memory_errors
 from goca.segmenter import BATCH, Segmenter
+from goca.storage.journal import RecordFile
+from goca.text.align import Aligned, align
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     index: int
     sample: Sample
-    truth: UInt8[np.ndarray, "height width"]
+    target: UInt8[np.ndarray, "height width"]
     aligned: Aligned | None  # None: nothing to look for
 
 
@@ -41,8 +41,8 @@ def evaluate(
     batch: int = BATCH,
     records: RecordFile | None = None,
     progress: Callable[[int, int], None] | None = None,
-    compute: Callable[[list[range]], Iterable[list[Record]]] | None = None,
-) -> list[Record]:
+    compute: Callable[[list[range]], Iterable[list[ImageResult]]] | None = None,
+) -> list[ImageResult]:
     """Records of the first ``limit`` images, in order.
 
     An image's record depends neither on the others nor, on a CPU, on ``batch``. (On an accelerator ``batch`` images
@@ -58,14 +58,14 @@ def evaluate(
         ValueError: ``limit`` or ``batch`` below 1.
     """
     count = count_images(dataset, limit)
-    done = {} if records is None else {entry["index"]: Record.from_json(entry, task) for entry in records.entries}
+    done = {} if records is None else {entry["index"]: ImageResult.from_json(entry, task) for entry in records.entries}
     with memory_errors(segmenter.model.spec.name):
         groups = list(pending_groups(count, batch, done))
         finished = count - sum(map(len, groups))
         if progress is not None:
             progress(finished, count)
         if compute is None:
-            parts: Iterable[list[Record]] = (evaluate_indices(segmenter, dataset, group, task) for group in groups)
+            parts: Iterable[list[ImageResult]] = (evaluate_indices(segmenter, dataset, group, task) for group in groups)
         else:
             parts = compute(groups)
         for found in parts:
@@ -94,9 +94,9 @@ def evaluate_scenes(
     to a class: there is no background and no threshold.
     """
     dataset = open_dataset("scenes", seed=seed, limit=limit)
-    contenders = find_contenders(presets, refine)
-    check_layers(contenders, segmenter.model.spec)
-    task = Task(dataset.classes, contenders, settle(find_protocol("standard", "scenes"), dataset))
+    variants = find_variants(presets, refine)
+    check_layers(variants, segmenter.model.spec)
+    task = Task(dataset.classes, variants, adapt_to(find_protocol("standard", "scenes"), dataset))
     return summarise(evaluate(segmenter, dataset, task, progress=progress), task)["results"]
 
 
@@ -114,7 +114,7 @@ def count_images(dataset: Dataset, limit: int | None) -> int:
     return count
 
 
-def pending_groups(count: int, batch: int, done: Mapping[int, Record]) -> Iterator[range]:
+def pending_groups(count: int, batch: int, done: Mapping[int, ImageResult]) -> Iterator[range]:
     """The batches, always the same for the same ``batch``, of which an image is not done or has failed."""
     if batch < 1:
         raise ValueError(f"a batch has at least 1 image, not {batch}")
@@ -124,26 +124,26 @@ def pending_groups(count: int, batch: int, done: Mapping[int, Record]) -> Iterat
             yield group
 
 
-def evaluate_indices(segmenter: Segmenter, dataset: Dataset, indices: Sequence[int], task: Task) -> list[Record]:
+def evaluate_indices(segmenter: Segmenter, dataset: Dataset, indices: Sequence[int], task: Task) -> list[ImageResult]:
     """Read images and evaluate them; one that cannot be read is a failed record."""
     samples, failed = [], []
     for index in indices:
         try:
             samples.append((index, dataset[index]))
         except (ValueError, OSError) as error:
-            failed.append(Record(index, dataset.names[index], error=str(error)))
+            failed.append(ImageResult(index, dataset.names[index], error=str(error)))
     return sorted([*evaluate_batch(segmenter, samples, task), *failed], key=lambda record: record.index)
 
 
-def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], task: Task) -> list[Record]:
+def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], task: Task) -> list[ImageResult]:
     """Evaluate images that were read, given with their index in the data set; depends on nothing else."""
-    records: list[Record] = []
+    records: list[ImageResult] = []
     prepared: list[_Prepared] = []
     for index, sample in samples:
         try:
             prepared.append(_prepare(segmenter, index, sample, task))
         except ValueError as error:
-            records.append(Record(index, sample.name, error=str(error)))
+            records.append(ImageResult(index, sample.name, error=str(error)))
     step = forward_batch(segmenter, len(prepared))
     for start in range(0, len(prepared), step):
         records += _evaluate_group(segmenter, prepared[start : start + step], task)
@@ -165,13 +165,13 @@ def predict(segmenter: Segmenter, sample: Sample, task: Task, name: str) -> Deci
     Raises:
         ValueError: the image fails.
     """
-    (decisions,) = _decide(segmenter, [_prepare(segmenter, 0, sample, task)], task, {name: task.contenders[name]})
+    (decisions,) = _decide(segmenter, [_prepare(segmenter, 0, sample, task)], task, {name: task.variants[name]})
     return decisions[name]
 
 
 def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _Prepared:
-    truth, protocol, backbone = task.truth(sample), task.protocol, segmenter.model.backbone
-    present = task.present(truth)
+    target, protocol, backbone = task.target(sample), task.protocol, segmenter.model.backbone
+    present = task.present(target)
     allowed = present if protocol.class_oracle else [index for index, words in enumerate(task.classes) if words]
     caption = task.caption(sample, present)
     aligned = None
@@ -180,63 +180,63 @@ def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _P
             caption,
             task.classes,
             allowed,
-            backbone.text_ranges,
+            backbone.token_spans,
             max_length=backbone.max_tokens,
             append_missing=protocol.append_missing,
             append_background=protocol.append_background,
             rule=task.alignment,
         )
     if aligned is not None and aligned.prompt.classes:
-        return _Prepared(index, sample, truth, aligned)
+        return _Prepared(index, sample, target, aligned)
     if not protocol.has_background:
         raise ValueError(
             f"the caption {caption!r} of {sample.name} names no class that can be predicted; write another"
         )
-    return _Prepared(index, sample, truth, None)
+    return _Prepared(index, sample, target, None)
 
 
-def _evaluate_group(segmenter: Segmenter, group: Sequence[_Prepared], task: Task) -> list[Record]:
+def _evaluate_group(segmenter: Segmenter, group: Sequence[_Prepared], task: Task) -> list[ImageResult]:
     try:
-        decisions = _decide(segmenter, group, task, task.contenders)
+        decisions = _decide(segmenter, group, task, task.variants)
     except ValueError as error:  # one image's maps are not finite, say: find out whose
         if len(group) == 1:
-            return [Record(group[0].index, group[0].sample.name, error=str(error))]
+            return [ImageResult(group[0].index, group[0].sample.name, error=str(error))]
         return [record for each in group for record in _evaluate_group(segmenter, [each], task)]
     return [_record(each, found, task) for each, found in zip(group, decisions, strict=True)]
 
 
-def _record(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> Record:
-    counts = {name: count(decision, each.truth, len(task.classes)) for name, decision in decisions.items()}
+def _record(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> ImageResult:
+    counts = {name: count(decision, each.target, len(task.classes)) for name, decision in decisions.items()}
     named = () if each.aligned is None else each.aligned.indices
-    missing = sorted(set(task.present(each.truth)) - set(named))
-    return Record(each.index, each.sample.name, counts, named, tuple(missing))
+    missing = sorted(set(task.present(each.target)) - set(named))
+    return ImageResult(each.index, each.sample.name, counts, named, tuple(missing))
 
 
 def _decide(
-    segmenter: Segmenter, group: Sequence[_Prepared], task: Task, contenders: Mapping[str, Contender]
+    segmenter: Segmenter, group: Sequence[_Prepared], task: Task, variants: Mapping[str, MethodVariant]
 ) -> list[dict[str, Decision]]:
     """Labels of every image by every method, from one set of recordings."""
-    thresholds = {name: task.protocol.thresholds_for(each.method) for name, each in contenders.items()}
+    thresholds = {name: task.protocol.thresholds_for(each.method) for name, each in variants.items()}
     seen = [each for each in group if each.aligned is not None]
     found: dict[int, dict[str, Decision]] = {}
     if seen:
         latents = segmenter.encode([each.sample.image for each in seen])
         prompts = [each.aligned.prompt for each in seen if each.aligned is not None]
-        methods = [each.method for each in contenders.values()]
+        methods = [each.method for each in variants.values()]
         maps, _ = segmenter.score(latents, prompts, methods, task.seed)
         for position, each in enumerate(seen):
             assert each.aligned is not None
             found[each.index] = {
                 name: decide(
-                    contender.finish(images[position], each.sample.image),
+                    variant.finish(images[position], each.sample.image),
                     each.aligned.indices,
-                    each.truth.shape,
-                    contender.method.background,
+                    each.target.shape,
+                    variant.method.background,
                     thresholds[name],
                 )
-                for (name, contender), images in zip(contenders.items(), maps, strict=True)
+                for (name, variant), images in zip(variants.items(), maps, strict=True)
             }
     for each in group:
         if each.aligned is None:
-            found[each.index] = {name: only_background(each.truth.shape, steps) for name, steps in thresholds.items()}
+            found[each.index] = {name: only_background(each.target.shape, steps) for name, steps in thresholds.items()}
     return [found[each.index] for each in group]

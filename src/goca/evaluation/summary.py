@@ -15,23 +15,23 @@ from goca.evaluation.metrics import (
     mean_iou,
     pixel_accuracy,
 )
-from goca.evaluation.task import Record, Task
+from goca.evaluation.task import ImageResult, Task
 
 
-def summarise(records: Sequence[Record], task: Task) -> dict[str, Any]:
+def summarise(records: Sequence[ImageResult], task: Task) -> dict[str, Any]:
     """Per method the metrics, and what went wrong.
 
     Returns:
         ``results``, one entry per method (see :func:`method_result`); ``failures``, the images that do not count, with
         the reason; ``missed``, by class the number of images whose caption does not name it though it is there;
-        ``never_named``, classes of the truth that no caption named.
+        ``never_named``, classes of the target that no caption named.
     """
     good = sorted((record for record in records if record.error is None), key=lambda record: record.index)
     names = task.class_names
     missing = [index for record in good for index in record.missing]
     named = {index for record in good for index in record.named}
     return {
-        "results": [method_result(name, good, task) for name in task.contenders],
+        "results": [method_result(name, good, task) for name in task.variants],
         "failures": [
             {"image": record.name, "reason": record.error}
             for record in sorted(records, key=lambda record: record.index)
@@ -42,7 +42,7 @@ def summarise(records: Sequence[Record], task: Task) -> dict[str, Any]:
     }
 
 
-def method_result(name: str, records: Sequence[Record], task: Task) -> dict[str, Any]:
+def method_result(name: str, records: Sequence[ImageResult], task: Task) -> dict[str, Any]:
     """The metrics of one method over all images.
 
     Returns:
@@ -50,7 +50,7 @@ def method_result(name: str, records: Sequence[Record], task: Task) -> dict[str,
         mIoU, the fixed one, or none), ``per_class`` and ``per_class_boundary`` (classes that occur or are predicted),
         ``sweep`` (where there was one), ``images`` and ``confusion``: [true, predicted, pixels] where there are any.
     """
-    thresholds = task.protocol.thresholds_for(task.contenders[name].method)
+    thresholds = task.protocol.thresholds_for(task.variants[name].method)
     totals = Totals(len(task.classes), len(thresholds))
     for record in records:
         totals.add(record.counts[name])
@@ -70,9 +70,9 @@ def method_result(name: str, records: Sequence[Record], task: Task) -> dict[str,
     }
 
 
-def image_miou(record: Record, name: str, step: int, task: Task) -> float:
+def image_miou(record: ImageResult, name: str, step: int, task: Task) -> float:
     """Mean IoU over the classes that one image has or was given."""
-    totals = Totals(len(task.classes), len(task.protocol.thresholds_for(task.contenders[name].method)))
+    totals = Totals(len(task.classes), len(task.protocol.thresholds_for(task.variants[name].method)))
     totals.add(record.counts[name])
     return mean_iou(intersection_union(totals.confusion(step)), "standard")
 

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 import goca
-from goca.captioning.align import Rule
 from goca.datasets.base import VOID, Dataset, Sample
-from goca.evaluation.baselines import Contender
+from goca.evaluation.baselines import MethodVariant
 from goca.evaluation.counting import Counts
 from goca.evaluation.protocols import Protocol
 from goca.segmenter import Segmenter
+from goca.text.align import Rule
 
 OWN, CLASSES = "own", "classes"
 
@@ -28,16 +28,16 @@ class Task:
 
     Attributes:
         classes: synonyms per class of the data set, none for the background.
-        contenders: methods by name.
-        protocol: settled for the data set, see :func:`goca.evaluation.protocols.settle`.
-        captions: the text of each image name; or ``"classes"``, the names of the classes that the truth has; or
+        variants: methods by name.
+        protocol: adapted to the data set, see :func:`goca.evaluation.protocols.adapt_to`.
+        captions: the text of each image name; or ``"classes"``, the names of the classes that the target has; or
             ``"own"``, the data set's own words, those names where it has none.
-        alignment: rule that aligns captions with classes, see :func:`goca.captioning.align.align`.
+        alignment: rule that aligns captions with classes, see :func:`goca.text.align.align`.
         seed: of the noise, the same for every image.
     """
 
     classes: tuple[tuple[str, ...], ...]
-    contenders: Mapping[str, Contender]
+    variants: Mapping[str, MethodVariant]
     protocol: Protocol
     captions: str | Mapping[str, str] = OWN
     alignment: Rule = "exact"
@@ -48,7 +48,7 @@ class Task:
         """One name per class."""
         return tuple(words[0] if words else "background" for words in self.classes)
 
-    def truth(self, sample: Sample) -> UInt8[np.ndarray, "height width"]:
+    def target(self, sample: Sample) -> UInt8[np.ndarray, "height width"]:
         """The labels to compare with; :data:`goca.datasets.base.VOID` where nothing is counted.
 
         Raises:
@@ -62,9 +62,9 @@ class Task:
             raise ValueError(f"{sample.name} has the label {highest}, beyond the {len(self.classes)} classes")
         return labels
 
-    def present(self, truth: UInt8[np.ndarray, "height width"]) -> list[int]:
-        """The classes of one image's truth, the background left out."""
-        return [value for value in np.unique(truth[truth != VOID]).tolist() if self.classes[value]]
+    def present(self, target: UInt8[np.ndarray, "height width"]) -> list[int]:
+        """The classes of one image's target, the background left out."""
+        return [value for value in np.unique(target[target != VOID]).tolist() if self.classes[value]]
 
     def caption(self, sample: Sample, present: Sequence[int]) -> str:
         """The text that describes an image.
@@ -82,7 +82,7 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class ImageResult:
     """What is known of one image afterwards.
 
     Attributes:
@@ -90,7 +90,7 @@ class Record:
         name: of the image.
         counts: by method.
         named: classes that were looked for.
-        missing: classes of the truth that could have been looked for, but the caption did not name them.
+        missing: classes of the target that could have been looked for, but the caption did not name them.
         error: why the image failed, in a sentence; then the rest is empty.
     """
 
@@ -110,11 +110,11 @@ class Record:
         return {"index": self.index, "name": self.name, **found, "counts": counts}
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any], task: Task) -> Record:
+    def from_json(cls, entry: dict[str, Any], task: Task) -> ImageResult:
         """The inverse of :meth:`to_json` for records of ``task``."""
         if "error" in entry:
             return cls(entry["index"], entry["name"], error=entry["error"])
-        steps = {name: len(task.protocol.thresholds_for(each.method)) for name, each in task.contenders.items()}
+        steps = {name: len(task.protocol.thresholds_for(each.method)) for name, each in task.variants.items()}
         counts = {name: Counts.from_json(each, steps[name]) for name, each in entry["counts"].items()}
         return cls(entry["index"], entry["name"], counts, tuple(entry["named"]), tuple(entry["missing"]))
 
@@ -161,5 +161,5 @@ def configuration(
         "alignment": task.alignment,
         "seed": task.seed,
         "protocol": asdict(task.protocol),
-        "methods": {name: each.describe() for name, each in task.contenders.items()},
+        "methods": {name: each.describe() for name, each in task.variants.items()},
     }

@@ -14,14 +14,15 @@ from PIL import Image
 from goca.guidance.pipelines import plain_layout
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
-from goca.guidance.text import read_prompt
 from goca.models import memory_errors
-from goca.prompt import STOP_WORDS, check_vocabulary, find_words, split_synonyms
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
+from goca.text.prompt import check_vocabulary, split_synonyms
+from goca.text.spans import STOP_WORDS, find_words
+from goca.text.tokens import read_prompt
 from goca.types import Grid
 
-GUIDANCE = {"cfg": "none", "s-cfg": "s-cfg", "goca": "goca"}
+GUIDANCE = {"cfg": "cfg", "s-cfg": "s-cfg", "goca": "goca"}
 DEFAULT_SCALE = 5.0  # of the paper's table
 NAME_THEM = "say which things of the prompt to segment, for example --classes {example!r}"
 

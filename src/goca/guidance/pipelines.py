@@ -55,10 +55,10 @@ LAYOUTS: dict[str, Layout] = {
 }
 EMBEDDED = (
     "{name} has no classifier-free guidance: it is guidance-distilled and takes the scale as an input of the denoiser, "
-    "so there are no two halves to compare; use masks='none' (--guidance cfg) or a model that is not distilled"
+    "so there are no two halves to compare; use masks='cfg' (--guidance cfg) or a model that is not distilled"
 )
 DISTILLED = (
-    "{name} has no classifier-free guidance: it is distilled to few steps and needs none; use masks='none' "
+    "{name} has no classifier-free guidance: it is distilled to few steps and needs none; use masks='cfg' "
     "(--guidance cfg) or a model that is not distilled"
 )
 

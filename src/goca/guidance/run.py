@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.aggregation.stream import Aggregation, MapAggregator
-from goca.guidance.maths import counterweight, guidance_rate, region_masks
 from goca.guidance.pipelines import Layout
-from goca.guidance.text import PromptTokens
+from goca.guidance.scfg import adjusted_uncond, guidance_rate, region_masks
+from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.method import Method
 from goca.segmenter import Segmenter
+from goca.text.tokens import PromptTokens
 from goca.types import Grid, LayerRecord
 
 POSITIVE, NEGATIVE, SEGMENT = "positive", "negative", "segment"
@@ -138,7 +138,7 @@ class Run:
                 row = at[NEGATIVE, image]
                 rate = self._rate(noise[row], texts[image], regions)
                 spread = rate.flatten()[:, None] if self._packed else rate
-                changed[row] = counterweight(noise[row], texts[image], spread, self.plan.scale())
+                changed[row] = adjusted_uncond(noise[row], texts[image], spread, self.plan.scale())
             rates.append(rate)
         if self.plan.trace:
             self.steps.append(GuidanceStep(self.index, self.timesteps[self.index], tuple(self.regions), tuple(rates)))
@@ -224,7 +224,7 @@ class Run:
             prompt = prompt.shifted(tokens - prompt.end)
         start = positive.token_maps[min(prompt.end, tokens - 1)] if negative is None else negative.token_maps[0]
         masks, foreground = region_masks(
-            positive, start, prompt.candidates, prompt.content, method.rescale, order, size
+            positive, start, prompt.candidates, prompt.content_tokens, method.rescale, order, size
         )
         return Regions(masks / masks.sum(dim=0), foreground)
 

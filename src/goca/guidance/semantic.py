@@ -9,20 +9,21 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from goca.aggregation.stream import Aggregation
 from goca.guidance.pipelines import around_calls, guidance_layout, latent_size, plain_layout, prompts_of
 from goca.guidance.run import GuidanceStep, Plan, Run
-from goca.guidance.text import PromptTokens, read_prompt, shorten
+from goca.maps.aggregate import Aggregation
 from goca.method import PRESETS, Method
-from goca.prompt import TextRange, build_prompt
 from goca.result import Segmentation
 from goca.segmenter import Segmenter, mean_maps
+from goca.text.prompt import build_prompt
+from goca.text.spans import TokenSpans
+from goca.text.tokens import PromptTokens, read_prompt, shorten
 from goca.types import Prompt
 
 MASKS: dict[str, Method | None] = {
     "goca": PRESETS["paper"],
-    "s-cfg": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="every"),
-    "none": None,
+    "s-cfg": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="all"),
+    "cfg": None,
 }
 SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
 NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
@@ -39,7 +40,7 @@ class SemanticGuidance:
     Args:
         model: a pipeline that uses classifier-free guidance, or a :class:`goca.Segmenter`, whose settings are then
             used for the masks.
-        masks: ``"goca"``; ``"s-cfg"``, the original rule, which averages heads and layers; or ``"none"``, plain
+        masks: ``"goca"``; ``"s-cfg"``, the original rule, which averages heads and layers; or ``"cfg"``, plain
             guidance.
         every: make masks in every so-manieth step and use them again in between; the rate is always of its own step.
         interval: part of the steps, from 0 (noise) to 1 (image), in which masks are used; plain guidance elsewhere.
@@ -126,15 +127,15 @@ class SemanticGuidance:
         backbone, spec = self.segmenter.model.backbone, self.segmenter.model.spec
         shift = len(aggregation.token_maps) - prompt.end if self._layout.padded_front else 0
 
-        def text_ranges(_text: str) -> list[TextRange]:
+        def token_spans(_text: str) -> list[TokenSpans]:
             """Of the prompt as it was written: in small letters it may have other tokens."""
             return [
-                TextRange({token + shift: span for token, span in each.spans.items()}, each.limit + shift)
-                for each in backbone.text_ranges(prompt.text)
+                TokenSpans({token + shift: span for token, span in each.spans.items()}, each.limit + shift)
+                for each in backbone.token_spans(prompt.text)
             ]
 
         return build_prompt(
-            classes, text_ranges, caption=prompt.text, vocabulary=spec.vocabulary, max_length=backbone.max_tokens
+            classes, token_spans, caption=prompt.text, vocabulary=spec.vocabulary, max_length=backbone.max_tokens
         )
 
     @contextmanager

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from goca.guidance.generate import Generation
-from goca.guidance.maths import RATES
 from goca.guidance.run import GuidanceStep, Regions
+from goca.guidance.scfg import RATES
 from goca.render import class_colours, heat_map, indexed_image, legend
 
 TILE, GAP, LINE = 160, 4, 20

@@ -1,0 +1,57 @@
+"""Make a stock diffusers pipeline of a training run: ``python -m goca.embedded.export KIND --run FOLDER``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import DiffusionPipeline
+
+from goca.embedded import architectures as arch
+from goca.embedded.train import load_vae, load_weights
+from goca.models.specs import WEIGHTS
+
+
+def load_snapshot(kind: str, run: Path, snapshot: Path) -> DiffusionPipeline:
+    """The pipeline of family ``kind`` with the averaged weights of one snapshot, in float32."""
+    model = arch.build_model(kind).eval()
+    load_weights(snapshot, dict(model.items()))
+    return arch.assemble(kind, load_vae(run, "cpu"), model)
+
+
+def list_snapshots(kind: str, run: Path) -> list[Path]:
+    """Snapshots of a run, oldest first; the stem of each is the number of samples seen."""
+    return sorted((run / kind / "snapshots").glob("*.safetensors"))
+
+
+def export(
+    kind: Annotated[str, typer.Argument(help="dit, unet or mmdit")],
+    run: Annotated[Path, typer.Option(help="Folder of the training run.")],
+    out: Annotated[Path, typer.Option(help="Where the pipelines go.")] = WEIGHTS,
+) -> None:
+    """Write the newest snapshot as float16 safetensors in diffusers format."""
+    snapshots = list_snapshots(kind, run)
+    if not snapshots:
+        raise typer.BadParameter(
+            f"{run} holds no snapshot of {kind}; train it first with `python -m goca.embedded.train denoiser {kind}`"
+        )
+    target = out / f"scenes-{kind}"
+    load_snapshot(kind, run, snapshots[-1]).to(dtype=torch.float16).save_pretrained(target)
+    log = [json.loads(line) for line in (run / kind / "log.jsonl").read_text().splitlines()]
+    origin = {
+        "samples_seen": int(snapshots[-1].stem),
+        "final_loss": log[-1]["loss"],
+        "vae_steps": _last(run / "vae" / "log.jsonl"),
+    }
+    (target / "training.json").write_text(json.dumps(origin, indent=2) + "\n")
+
+
+def _last(log: Path) -> int:
+    return int(json.loads(log.read_text().splitlines()[-1])["step"])
+
+
+if __name__ == "__main__":
+    typer.run(export)

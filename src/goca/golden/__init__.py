@@ -1,0 +1,1 @@
+"""Golden files: recorded inputs and the published code's results on them."""

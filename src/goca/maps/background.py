@@ -1,0 +1,74 @@
+"""From score maps to one label per pixel of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from goca.maps.resize import resize_maps
+from goca.types import Grid, ScoreMaps
+
+CHUNK_SCORES = 2**24  # 64 MiB of resized scores at a time
+
+BackgroundRule = Callable[[Tensor, float], Tensor]
+
+BACKGROUND_RULES: dict[str, BackgroundRule] = {
+    "offset": lambda background, threshold: background + threshold,
+    "max": lambda background, threshold: background.clamp_min(threshold),
+    "exact": lambda background, threshold: background,
+    "avg": lambda background, threshold: (background + threshold) / 2,
+    "vanilla": torch.full_like,
+}
+
+
+def background_rule(name: str) -> BackgroundRule:
+    """The rule of that name: (background map, threshold) -> the background's score.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in BACKGROUND_RULES:
+        raise ValueError(f"unknown background rule {name!r}; choose one of: {', '.join(BACKGROUND_RULES)}")
+    return BACKGROUND_RULES[name]
+
+
+def assign_labels(
+    scores: ScoreMaps, size: Grid, rule: str | None, threshold: float = 0.0
+) -> Int64[Tensor, "height width"]:
+    """Index of the best class at every pixel of an image of ``size`` (height, width); the background is
+    ``len(classes)``.
+
+    Maps are resized bilinearly, a few at a time; the background's score is made of its resized map by ``rule``.
+    Without a rule every pixel gets a class. The first class wins a tie.
+
+    Raises:
+        ValueError: unknown rule, or nothing to choose from.
+    """
+    make_background = None if rule is None else background_rule(rule)
+    if len(scores.maps) == 0 and make_background is None:
+        raise ValueError("no class and no background to choose from; give at least one class")
+    best, labels = best_class(scores, size)
+    if make_background is not None:
+        background = make_background(resize_maps(scores.background[None], size)[0], threshold)
+        labels[background > best] = len(scores.maps)
+    return labels
+
+
+def best_class(scores: ScoreMaps, size: Grid) -> tuple[Float[Tensor, "height width"], Int64[Tensor, "height width"]]:
+    """The highest score at every pixel of an image of ``size``, and the index of its class; the first wins a tie.
+
+    Where there is no class the score is minus infinity.
+    """
+    size = (size[0], size[1])
+    step = max(1, CHUNK_SCORES // (size[0] * size[1]))
+    best: Float[Tensor, "height width"] = torch.full(size, -torch.inf, device=scores.background.device)
+    labels = torch.zeros(size, dtype=torch.int64, device=scores.background.device)
+    for first in range(0, len(scores.maps), step):
+        values, indices = resize_maps(scores.maps[first : first + step], size).max(dim=0)
+        better = values > best
+        labels = torch.where(better, indices + first, labels)
+        best = torch.where(better, values, best)
+    return best, labels

@@ -1,0 +1,148 @@
+"""Per-pixel rescaling: from maps of tokens to maps of classes that can be compared with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from goca.types import Prompt, ScoreMaps
+
+TINY = 1e-12
+
+
+@lru_cache(maxsize=64)
+def _filter_matrix(size: int, variance: float, radius: int, device: torch.device) -> Float[Tensor, "size size"]:
+    weights = torch.exp(-(torch.arange(-radius, radius + 1.0, device=device) ** 2) / (2 * variance))
+    reflected = F.pad(torch.eye(size, device=device)[None], (radius, radius), mode="reflect")
+    return F.conv1d(reflected.transpose(0, 1), (weights / weights.sum())[None, None])[:, 0].T.contiguous()
+
+
+def gaussian(
+    maps: Float[Tensor, "maps height width"], variance: float, radius: int
+) -> Float[Tensor, "maps height width"]:
+    """Gaussian filter of 2 ``radius`` + 1 pixels a side, normalised, with reflect padding: one small matrix per axis,
+    which on maps of these sizes is faster than a convolution."""
+    vertical, horizontal = (_filter_matrix(side, variance, radius, maps.device) for side in maps.shape[1:])
+    return vertical @ (maps @ horizontal.T)
+
+
+def blur(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """Gaussian blur, 5 x 5, sigma 1.1, reflect padding.
+
+    Raises:
+        ValueError: maps of fewer than 3 pixels a side, which cannot be reflected.
+    """
+    if min(maps.shape[1:]) < 3:
+        raise ValueError(
+            f"maps of {maps.shape[1]} x {maps.shape[2]} are too small to blur; use an output grid of 3 x 3 or more"
+        )
+    return gaussian(maps, variance=1.1**2, radius=2)
+
+
+def min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """(C - min) / (max - min) of every map: [0, 1]; a constant map becomes 0."""
+    low, high = torch.aminmax(maps.flatten(1), dim=1)
+    return (maps - low[:, None, None]) / (high - low).clamp_min(TINY)[:, None, None]
+
+
+def divide_by_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """C / max of every map."""
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(TINY)
+
+
+def smooth_min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
+    """Blur, then min-max: the step that the rules call ``renorm+``."""
+    return min_max(blur(maps))
+
+
+@dataclass(frozen=True)
+class RescaleRule:
+    """In this order: ``share`` divides by the sum of content tokens; ``normalise``; times the raw map; ``finish``."""
+
+    share: bool = False
+    normalise: Callable[[Tensor], Tensor] | None = None
+    times_raw: bool = False
+    finish: Callable[[Tensor], Tensor] | None = None
+
+
+RESCALE_RULES: dict[str, RescaleRule] = {
+    "raw": RescaleRule(),
+    "per-token renorm": RescaleRule(normalise=divide_by_max),
+    "per-token renorm+": RescaleRule(normalise=smooth_min_max),
+    "sum-1 rescaling": RescaleRule(True),
+    "sum-1 rescaling + per-token renorm": RescaleRule(True, divide_by_max),
+    "sum-1 rescaling + per-token renorm+": RescaleRule(True, smooth_min_max),
+    "sum-1 rescaling + per-token renorm x raw": RescaleRule(True, divide_by_max, True),
+    "sum-1 rescaling + per-token renorm+ x raw": RescaleRule(True, smooth_min_max, True),
+    "sum-1 rescaling + per-token renorm+ x raw + renorm": RescaleRule(True, smooth_min_max, True, smooth_min_max),
+}
+
+
+def rescale_rule(name: str) -> RescaleRule:
+    """The rule of that name.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in RESCALE_RULES:
+        raise ValueError(f"unknown rescaling rule {name!r}; choose one of: {', '.join(RESCALE_RULES)}")
+    return RESCALE_RULES[name]
+
+
+def content_share(
+    token_maps: Float[Tensor, "tokens height width"], content: tuple[int, ...]
+) -> Float[Tensor, "height width"]:
+    """factor(p) = sum of A(p, t) over the content tokens.
+
+    Raises:
+        ValueError: no content token.
+    """
+    if not content:
+        raise ValueError("the prompt has no content token to rescale by; name at least one thing in it")
+    return token_maps[list(content)].sum(dim=0)
+
+
+def _means_over(groups: Sequence[tuple[int, ...]], count: int) -> Float[Tensor, "groups count"]:
+    """The matrix that takes the mean over the numbers, of ``count``, that each group lists."""
+    cells = [(row, token, 1 / len(group)) for row, group in enumerate(groups) for token in group]
+    rows, columns, shares = zip(*cells, strict=True)
+    matrix = torch.zeros(len(groups), count)
+    matrix[list(rows), list(columns)] = torch.tensor(shares)
+    return matrix
+
+
+def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, rule: str) -> ScoreMaps:
+    """Class maps, and the pixel-wise maximum over the background phrases' maps (zeros where there is none).
+
+    A class's raw map is the mean over its tokens. See :data:`RESCALE_RULES` for what follows.
+
+    Raises:
+        ValueError: unknown rule, no class, a concept without tokens, or a token beyond the text.
+    """
+    steps = rescale_rule(rule)
+    concepts = (*prompt.classes, *prompt.background)
+    if not prompt.classes:
+        raise ValueError("the prompt names no class; give at least one")
+    for concept in concepts:
+        if not concept.tokens or not 0 <= min(concept.tokens) <= max(concept.tokens) < len(token_maps):
+            raise ValueError(
+                f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt"
+            )
+    selection = _means_over([concept.tokens for concept in concepts], len(token_maps)).to(token_maps.device)
+    raw = (selection @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
+    maps = raw / content_share(token_maps, prompt.content_tokens).clamp_min(TINY) if steps.share else raw
+    if steps.normalise is not None:
+        maps = steps.normalise(maps)
+    if steps.times_raw:
+        maps = maps * raw
+    if steps.finish is not None:
+        maps = steps.finish(maps)
+    count = len(prompt.classes)
+    background = maps[count:].amax(dim=0) if prompt.background else torch.zeros_like(maps[0])
+    return ScoreMaps(tuple(concept.name for concept in prompt.classes), maps[:count], background)

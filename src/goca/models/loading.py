@@ -1,0 +1,200 @@
+"""Loading any pipeline of a supported family, by name, hub id, folder or file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goca.models.hub import hub_errors, pipeline_index
+from goca.models.specs import MODELS, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from goca.backbones import Backbone
+
+OFFLOADING = (None, "model", "sequential")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A specification with the pipeline behind it, ready to record."""
+
+    spec: ModelSpec
+    pipeline: Any
+    backbone: Any
+
+
+def list_models() -> list[ModelSpec]:
+    """All models known by name, embedded ones first."""
+    return list(MODELS.values())
+
+
+def load(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    offload: str | None = None,
+    lora: str | None = None,
+) -> LoadedModel:
+    """Load a model by name, hub id, local folder or single-file checkpoint.
+
+    Args:
+        device: the first accelerator, else the CPU, by default.
+        dtype: by default float32 on the CPU and for embedded models; on an accelerator bfloat16, which suits every
+            family, or float16 where a CUDA card is too old for it.
+        revision: branch, tag or commit of a hub repository.
+        offload: where weights rest while they are not needed: ``None`` (on the device), ``"model"`` (each component in
+            main memory until its turn) or ``"sequential"`` (each layer; least memory, slowest).
+        lora: hub id, folder or file of a LoRA to put on top.
+
+    Raises:
+        ValueError: an unknown name, a folder without a pipeline, a pipeline of an unsupported class, or offloading
+            without an accelerator.
+        OSError: the hub cannot be reached or refuses the model. MemoryError: the device is too small.
+    """
+    import torch
+
+    if offload not in OFFLOADING:
+        raise ValueError(f"unknown offloading {offload!r}; choose one of model, sequential")
+    device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    if offload is not None and device.type == "cpu":
+        raise ValueError("offloading moves weights between an accelerator and main memory; leave it out on a CPU")
+    spec = MODELS.get(name)
+    if dtype is None:
+        embedded = spec is not None and spec.vocabulary is not None
+        old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        half = torch.float16 if old else torch.bfloat16
+        dtype = torch.float32 if embedded or device.type == "cpu" else half
+    with memory_errors(name):
+        pipeline = _read_pipeline(name, dtype, revision)
+        if lora is not None:
+            _add_lora(pipeline, lora)
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+        if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+            pipeline.vae.float()  # its activations exceed float16
+        if offload == "model":
+            pipeline.enable_model_cpu_offload(device=device)
+        elif offload == "sequential":
+            pipeline.enable_sequential_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+    return wrap(name, pipeline)
+
+
+def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
+    import diffusers
+
+    source = _resolve(name)
+    if Path(source).is_file():
+        return _read_single_file(source, dtype)
+    index = pipeline_index(source, revision)
+    class_name = index["_class_name"]
+    left_out = dict(backbone_class(class_name, name).unused_parts)
+    left_out |= {part: None for part, home in index.items() if home == [None, None]}  # e.g. SD 3 saved without T5
+    with hub_errors(source):
+        return getattr(diffusers, class_name).from_pretrained(source, dtype=dtype, revision=revision, **left_out)
+
+
+def _read_single_file(path: str, dtype: torch.dtype) -> Any:
+    """A checkpoint in one file; what kind it is follows from its tensors, and the rest from that model's repository."""
+    import diffusers
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+
+    try:
+        source = fetch_diffusers_config(load_single_file_checkpoint(path))["pretrained_model_name_or_path"]
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint that diffusers can read ({error}).") from error
+    class_name = pipeline_index(source, None)["_class_name"]
+    family = backbone_class(class_name, path)
+    with hub_errors(source):
+        return getattr(diffusers, class_name).from_single_file(
+            path, config=source, torch_dtype=dtype, **family.unused_parts
+        )
+
+
+def _add_lora(pipeline: Any, lora: str) -> None:
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ValueError(f"{type(pipeline).__name__} takes no LoRA; leave it out.")
+    with hub_errors(lora):
+        pipeline.load_lora_weights(lora)
+
+
+@contextmanager
+def memory_errors(name: str) -> Iterator[None]:
+    """Turn the ways of running out of memory into one sentence that says which switches help."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        spec = MODELS.get(name)
+        needed = f", which needs about {spec.memory_gib:.0f} GiB in 16 bits" if spec and spec.memory_gib else ""
+        raise MemoryError(
+            f"the device has too little memory for {name}{needed}; take --dtype bfloat16, --offload model, "
+            "--offload sequential, a smaller --size, or a smaller model."
+        ) from error
+
+
+def backbone_class(class_name: str, name: str) -> type[Backbone]:
+    """The backbone of a diffusers pipeline class.
+
+    Raises:
+        ValueError: no family is saved as that class; the message calls the model ``name`` and lists the classes.
+    """
+    from goca.backbones import BACKBONES
+
+    known = {pipeline: family for family in BACKBONES.values() for pipeline in family.pipelines}
+    if class_name not in known:
+        raise ValueError(
+            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(known)}."
+        )
+    return known[class_name]
+
+
+def wrap(name: str, pipeline: Any) -> LoadedModel:
+    """Make a pipeline that is already in memory ready to record.
+
+    Args:
+        name: a key of :data:`MODELS`, whose settings are then used; for any other name they are derived from the
+            architecture by the family's own rule, see :meth:`goca.backbones.Backbone.derive_settings`.
+        pipeline: a diffusers pipeline of a supported class.
+    """
+    class_name = type(pipeline).__name__
+    family = backbone_class(class_name, name)
+    denoiser = getattr(pipeline, family.denoiser_name)
+    pipeline.set_progress_bar_config(disable=True)
+    description = f"{class_name} with settings derived from its architecture"
+    spec = MODELS.get(name) or ModelSpec(name, (class_name,), name, image_size=0, description=description)
+    if not spec.reference_layer:
+        settings = family.derive_settings(family.find_layers(getattr(denoiser, "_orig_mod", denoiser)))
+        spec = replace(spec, **vars(settings))
+    backbone = family(pipeline, spec.reference_layer)
+    size = spec.image_size or backbone.image_size
+    parameters = sum(parameter.numel() for parameter in denoiser.parameters())
+    return LoadedModel(replace(spec, parameters=parameters, image_size=size), pipeline, backbone)
+
+
+def _resolve(name: str) -> str:
+    """Hub id or folder behind what the user typed."""
+    if name in MODELS:
+        source = MODELS[name].source
+        if MODELS[name].vocabulary is not None and not Path(source).is_dir():
+            raise ValueError(f"The weights of {name} are missing from this installation; reinstall goca.")
+        return source
+    if Path(name).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return name
+    raise ValueError(
+        f"Unknown model {name!r}; choose one of {', '.join(MODELS)}, "
+        "a hub id like owner/name, or an existing local folder or checkpoint file."
+    )

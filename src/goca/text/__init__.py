@@ -1,0 +1,1 @@
+"""From words to tokens, for segmentation, captions and guidance alike."""
