@@ -11,6 +11,7 @@ from toy import Toy, segmenter
 
 from goca.evaluation.baselines import BASELINES, ablation, check_layers, find_variants
 from goca.maps.crf import APPEARANCE, COLOUR, ITERATIONS, NARROW, SMOOTHNESS, WIDE, crf
+from goca.maps.pamr import pamr
 from goca.method import PRESETS, Method
 from goca.models.specs import MODELS
 from goca.types import LayerRecord, ScoreMaps
@@ -46,11 +47,11 @@ def test_readouts_without_further_steps(family: str, name: str) -> None:
 
 def test_post_processing_is_put_on_top_of_vanilla() -> None:
     scores = ScoreMaps(("a", "b"), torch.rand(2, 16, 16), torch.zeros(16, 16))
-    vanilla, pamr, field = find_variants(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
+    vanilla, with_pamr, field = find_variants(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
     assert vanilla.finish(scores, IMAGE) is scores
-    torch.testing.assert_close(pamr.finish(scores, IMAGE).maps, pamr(scores, IMAGE, 10).maps)
+    torch.testing.assert_close(with_pamr.finish(scores, IMAGE).maps, pamr(scores, IMAGE, 10).maps)
     torch.testing.assert_close(field.finish(scores, IMAGE).maps, crf(scores, IMAGE).maps)
-    assert pamr.method.refine_order == vanilla.method.refine_order
+    assert with_pamr.method.refine_order == vanilla.method.refine_order
 
 
 def literal_field(maps: np.ndarray, image: Image.Image) -> np.ndarray:

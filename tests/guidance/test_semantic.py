@@ -243,8 +243,8 @@ def test_models_of_few_steps_are_refused() -> None:
 
 def test_bad_input_is_refused_in_one_sentence() -> None:
     pipeline = build("unet")
-    with pytest.raises(ValueError, match="unknown masks 'cfg'; choose one of goca, s-cfg, none"):
-        SemanticGuidance(pipeline, "cfg")
+    with pytest.raises(ValueError, match="unknown masks 'pag'; choose one of goca, s-cfg, cfg"):
+        SemanticGuidance(pipeline, "pag")
     with pytest.raises(ValueError, match="steps, not 0"):
         SemanticGuidance(pipeline, every=0)
     with pytest.raises(ValueError, match="the interval is a part of 0 to 1"):

@@ -20,8 +20,8 @@ from goca.cli import app
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.embedded import supervised
 from goca.embedded.scene_parser import SceneParser, build_network
+from goca.evaluation.generation import experiment
 from goca.evaluation.generation.statistics import Reference, draw_counts, frechet_distance, interval
-from goca.guidance import evaluate
 from goca.storage.journal import RecordFile
 
 SCENES = [make_scene(31, index) for index in range(12)]
@@ -135,14 +135,14 @@ def test_masks_are_compared_over_all_images() -> None:
     ]
     counts = np.array([[1, 1], [2, 0]])
     expected = [np.mean([3 / 4, 9 / 13, 0 / 3]), np.mean([3 / 4, 4 / 5])]
-    np.testing.assert_allclose(evaluate.mask_miou(entries, counts), expected)
+    np.testing.assert_allclose(experiment.mask_miou(entries, counts), expected)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "REFERENCE", 12)
-    monkeypatch.setattr(evaluate, "draw_counts", partial(draw_counts, resamples=50))
+    monkeypatch.setattr(experiment, "REFERENCE", 12)
+    monkeypatch.setattr(experiment, "draw_counts", partial(draw_counts, resamples=50))
     fixed = ("--model", "scenes-unet", "--device", "cpu", "--steps", "2", "--prompts", "2", "--out", "d")
     return lambda *words: CliRunner().invoke(app, ["guidance-table", *fixed, *map(str, words)])
 
@@ -189,9 +189,9 @@ def test_a_table_goes_on_where_it_was_killed(
     assert guided["difference"]["frechet"]["value"] != 0
     assert answer["real"]["object_recall"]["value"] == 1 and answer["real"]["mask_miou"]["value"] > 0.8
     table = (tmp_path / "d/table.md").read_text()
-    assert evaluate.show({"value": -0.0004, "low": -0.02, "high": -0.0}, "found") == "0.000 [-0.020, 0.000]"
+    assert experiment.show({"value": -0.0004, "low": -0.02, "high": -0.0}, "found") == "0.000 [-0.020, 0.000]"
     cells = (plain["frechet"], guided["frechet"], guided["difference"]["frechet"])
-    line = " | ".join(evaluate.show(each, "frechet") for each in cells)
+    line = " | ".join(experiment.show(each, "frechet") for each in cells)
     assert "| scale | cfg | goca | goca - cfg |" in table and f"| 4 | {line} |" in table
 
     shown = run(*settings, "--out", "e")
@@ -217,7 +217,7 @@ def test_refusals(run: Callable[..., Result], tmp_path: Path, words: tuple[str, 
 
 def test_one_prompt_has_no_covariance(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a distance between sets of images needs at least 2 prompts, not 1"):
-        evaluate.SceneMeasures(tmp_path, 1, 31)
+        experiment.SceneMeasures(tmp_path, 1, 31)
 
 
 @pytest.fixture
