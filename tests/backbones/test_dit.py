@@ -5,8 +5,8 @@ import torch
 from backbones.test_families import cross_map, record
 from torch import nn
 
-from goca.backbones.base import output_projection
 from goca.backbones.dit import DiTBackbone
+from goca.backbones.projection import output_projection
 
 
 def backbone(**options: bool) -> DiTBackbone:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from goca.backbones.dit import DiTBackbone
 from goca.guidance import SemanticGuidance, run
-from goca.guidance.pipelines import LAYOUTS
 from goca.segmenter import Segmenter
 
 DISTILLED = ("flux", "flux2")
@@ -266,8 +266,18 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
             draw(guidance.segmenter.model.pipeline, negative_prompt=None)
 
 
-def test_every_supported_pipeline_has_a_verdict() -> None:
+def test_every_supported_pipeline_has_a_layout_or_is_distilled() -> None:
     from goca.backbones import BACKBONES
 
-    refused = {"Flux2Pipeline", "Flux2KleinKVPipeline"}
-    assert {name for family in BACKBONES.values() for name in family.pipelines} == refused | set(LAYOUTS)
+    distilled = {"Flux2Pipeline", "Flux2KleinKVPipeline"}
+    assert {name for name, family in BACKBONES.items() if name not in family.guidance} == distilled
+    assert all(set(family.guidance) <= set(family.pipelines) for family in BACKBONES.values())
+
+
+def test_a_pipeline_without_a_layout_is_not_called_distilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = build("dit")
+    monkeypatch.setattr(DiTBackbone, "guidance", {})
+    with pytest.raises(ValueError, match=r"does not know how PixArtAlphaPipeline guides.* in DiTBackbone\.guidance"):
+        SemanticGuidance(pipeline)
+    with SemanticGuidance(pipeline, masks="cfg"):
+        draw(pipeline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isqrt
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.settings import JOINED
 from goca.text.spans import TokenSpans, read_offsets
 
 T5_LENGTH = 256
@@ -22,6 +24,7 @@ class AuraFlowBackbone(JointAttentionBackbone):
     the patches. The recorded tokens begin with the registers, which stand for no word."""
 
     pipelines = ("AuraFlowPipeline",)
+    guidance: ClassVar = {"AuraFlowPipeline": JOINED}
     stacks = ("joint_transformer_blocks", "single_transformer_blocks")
 
     @property

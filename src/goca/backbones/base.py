@@ -1,28 +1,23 @@
-"""What every model family shares: encoding images, noising latents, and recording attention layer by layer."""
+"""The contract of a model family: encoding images and texts, noising, denoising, and recording attention."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from math import ceil, floor
-from typing import Any, ClassVar, TypeGuard
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from goca.backbones.hooks import AttentionCall, Recorder
+from goca.backbones.hooks import AttentionCall, watch_output
 from goca.backbones.noise import NoiseLevel, noise_level
+from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
+from goca.backbones.settings import GuidanceLayout, Settings
 from goca.text.spans import TokenSpans, read_offsets
-from goca.types import CrossRecord, Grid, LayerRecord, OutputProjection
-
-OnRecord = Callable[[int, LayerRecord], object]
-PLAIN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-REFERENCE = "reference"
-OUTPUT = "output"
+from goca.types import Grid, LayerRecord
 
 
 @dataclass(frozen=True)
@@ -38,29 +33,13 @@ class Conditioning:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a segmentation needs to know of an architecture, see :class:`goca.models.ModelSpec`."""
-
-    reference_layer: str
-    refine_layers: tuple[str, ...]
-    refine_order: int
-    timestep: int = 100
-    head_rule: str = "dot-product w/o clamp"
-    layer_rule: str = "dot-product similarity"
-
-
-class _SeenEnough(Exception):
-    """Leaves the denoiser from inside."""
-
-
 class Backbone(ABC):
     """A diffusion pipeline, one attention layer at a time.
 
     A family says how it encodes text and calls its denoiser, which layers there are and which attention modules belong
     to each, and how their calls become a :class:`LayerRecord`. Nothing of the pipeline is changed; its components may
-    be offloaded, compiled or quantised. A new family is a subclass of :class:`CrossAttentionBackbone` or
-    :class:`goca.backbones.joint.JointAttentionBackbone`.
+    be offloaded, compiled or quantised. A new family is a subclass of
+    :class:`goca.backbones.cross.CrossAttentionBackbone` or :class:`goca.backbones.joint.JointAttentionBackbone`.
 
     Args:
         pipeline: a loaded diffusers pipeline of the family.
@@ -68,12 +47,15 @@ class Backbone(ABC):
 
     Attributes:
         pipelines: names of the diffusers pipeline classes that the family is saved as.
+        guidance: how each of them runs classifier-free guidance; one that is left out can segment, but not draw with
+            guidance by regions.
         denoiser_name: the pipeline's attribute that holds the denoiser.
         unused_parts: what ``from_pretrained`` of these pipelines is told so that it leaves out what is not needed.
         self_maps: whether its self-attention gives maps, by which layers are weighed and class maps refined.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
+    guidance: ClassVar[Mapping[str, GuidanceLayout]] = {}
     denoiser_name: ClassVar[str] = "transformer"
     unused_parts: ClassVar[Mapping[str, Any]] = {}
     self_maps: ClassVar[bool] = True
@@ -137,10 +119,19 @@ class Backbone(ABC):
         """Hand what holds the features to ``receive``: what :meth:`reference_module` returns."""
         return watch_output(self.reference_module(), receive)
 
+    @property
+    def patch_size(self) -> int:
+        """Latent pixels per token of the denoiser, each way."""
+        return self.denoiser.config.patch_size
+
+    def patch_grid(self, height: int, width: int) -> Grid:
+        """Rows and columns of tokens that the denoiser makes of latents of ``height`` x ``width``."""
+        return height // self.patch_size, width // self.patch_size
+
     def grid(self, layer: str, height: int, width: int) -> Grid:
-        """Rows and columns of pixels that a layer attends over, for latents of ``height`` x ``width``."""
-        patch = self.denoiser.config.patch_size
-        return height // patch, width // patch
+        """Rows and columns of pixels that a layer attends over, for latents of ``height`` x ``width``; those of the
+        patches by default."""
+        return self.patch_grid(height, width)
 
     @property
     def denoiser(self) -> Any:
@@ -181,7 +172,7 @@ class Backbone(ABC):
     @property
     def size_multiple(self) -> int:
         """Image sides must be multiples of this."""
-        return self.vae_factor * self.denoiser.config.patch_size
+        return self.vae_factor * self.patch_size
 
     @property
     def image_size(self) -> int:
@@ -268,28 +259,21 @@ class Backbone(ABC):
         Raises:
             ValueError: an unknown layer. RuntimeError: a layer whose attention was not seen.
         """
-        last = next((layer for layer in reversed(self.layers) if layers is None or layer in layers), None)
-
-        def hand_on(image: int, record: LayerRecord) -> None:
-            on_record(image, record)
-            if stop_early and record.name == last and image == len(latents) - 1:
-                raise _SeenEnough
-
+        if stop_early:
+            last = next((layer for layer in reversed(self.layers) if layers is None or layer in layers), None)
+            on_record = leave_after(last, len(latents), on_record)
         height, width = latents.shape[-2:]
-        with self.recording((height, width), hand_on, layers):
-            try:
-                return self.denoise(latents, timestep, conditioning)
-            except _SeenEnough:
-                return None
+        with self.recording((height, width), on_record, layers), suppress(LeaveDenoiser):
+            return self.denoise(latents, timestep, conditioning)
+        return None
 
-    @contextmanager
     def recording(
         self,
         size: Grid,
         on_record: OnRecord,
         layers: Collection[str] | None = None,
         images: Collection[int] | None = None,
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Hand the attention of each layer to ``on_record(image_index, record)`` while someone else calls the denoiser
         inside the context, once per image.
 
@@ -303,145 +287,8 @@ class Backbone(ABC):
         Raises:
             ValueError: an unknown layer. RuntimeError: on leaving, a layer whose attention was not seen.
         """
-        wanted = self.layers if layers is None else tuple(layer for layer in self.layers if layer in set(layers))
         unknown = set(layers or ()) - set(self.layers)
         if unknown:
             raise ValueError(f"Unknown layers {', '.join(sorted(unknown))}; choose from {', '.join(self.layers)}.")
-        parts = {layer: self.attention_modules(layer) for layer in wanted}
-        modules = {f"{layer}#{part}": module for layer, named in parts.items() for part, module in named.items()}
-        expected = {layer: set(named) for layer, named in parts.items()}
-        if self.reference_layer in expected:
-            expected[self.reference_layer].add(REFERENCE)
-        projections = {layer: module for layer in wanted if exact_output(module := self.output_module(layer))}
-        for layer in projections:
-            expected[layer].add(OUTPUT)
-        collected: dict[str, dict[str, Any]] = {}
-        recorded = dict.fromkeys(wanted, 0)
-
-        def arrive(layer: str, part: str, what: object) -> None:
-            found = collected.setdefault(layer, {})
-            found[part] = what
-            if found.keys() != expected[layer]:
-                return
-            calls = collected.pop(layer)
-            grid = self.grid(layer, *size)
-            features, output = calls.pop(REFERENCE, None), calls.pop(OUTPUT, None)
-            first = recorded[layer]
-            recorded[layer] += len(next(iter(calls.values())).query)
-            for row in range(recorded[layer] - first):
-                if images is not None and first + row not in images:
-                    continue
-                reference = None if features is None else self.reference_features(features, grid, calls, row)
-                record = replace(self.read(layer, grid, calls, row), reference=reference)
-                if output is not None and isinstance(record, CrossRecord):
-                    bias = projections[layer].bias
-                    record = replace(record, output=output[row] if bias is None else output[row] - bias)
-                on_record(first + row, record)
-
-        def on_call(call: AttentionCall) -> None:
-            layer, _, part = call.name.partition("#")
-            arrive(layer, part, call)
-
-        with ExitStack() as stack:
-            stack.enter_context(Recorder(modules, on_call))
-            if self.reference_layer in expected:
-                note = partial(arrive, self.reference_layer, REFERENCE)
-                stack.enter_context(self.watch_reference(note))
-            for layer, module in projections.items():
-                stack.enter_context(watch_output(module, partial(arrive, layer, OUTPUT)))
-            yield
-
-
-class CrossAttentionBackbone(Backbone):
-    """Families in which each transformer block has self-attention ``attn1`` and cross-attention ``attn2``; the
-    reference features are the query that ``attn2.to_q`` gives in the reference layer."""
-
-    def attention_modules(self, layer: str) -> dict[str, nn.Module]:
-        block = self.denoiser.get_submodule(layer)
-        return {"self": block.attn1, "cross": block.attn2} if self.self_maps else {"cross": block.attn2}
-
-    def reference_module(self) -> nn.Module:
-        return self.denoiser.get_submodule(self.reference_layer).attn2.to_q
-
-    def output_module(self, layer: str) -> nn.Module:
-        cross: Any = self.attention_modules(layer)["cross"]
-        return cross.to_out[0]
-
-    def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> LayerRecord:
-        cross, own = calls["cross"], calls.get("self")
-        return CrossRecord(
-            name=layer,
-            grid=grid,
-            cross_query=cross.query[image],
-            cross_key=cross.key[image],
-            cross_value=cross.value[image],
-            projection=output_projection(self.attention_modules(layer)["cross"]),
-            self_query=own.query[image] if own else None,
-            self_key=own.key[image] if own else None,
-            cross_mask=None if cross.mask is None else additive_mask(cross.mask, image),
-            cross_scale=cross.scale,
-            self_scale=own.scale if own else None,
-        )
-
-
-def derive_by_depth(layers: tuple[str, ...]) -> Settings:
-    """For transformers with cross-attention; gives PixArt's 28 blocks the published settings.
-
-    Of n blocks the reference is block (n - 1) // 2; blocks from 0.35 n to 0.61 n refine (at least the reference); order
-    5.
-    """
-    count = len(layers)
-    reference = layers[(count - 1) // 2]
-    refine = tuple(layers[ceil(0.35 * count) : floor(0.61 * count) + 1]) or (reference,)
-    return Settings(reference, refine, refine_order=5)
-
-
-@contextmanager
-def watch_output(module: nn.Module, receive: Callable[[Any], object], given: bool = False) -> Iterator[None]:
-    """Hand what ``module`` returns, or its first input where ``given``, to ``receive`` inside the context."""
-
-    def hand_over(_module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
-        receive(inputs[0] if given else output)
-
-    handle = module.register_forward_hook(hand_over)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def output_projection(attention: Any) -> OutputProjection:
-    """The projection after the heads: its matrix where it is a plain linear layer at hand, else the module itself.
-
-    A layer with LoRA on top is another class, a quantised one has another number type or kind of tensor, an offloaded
-    one has no data, or not its own.
-    """
-    module = attention.to_out[0]
-    return OutputProjection(module.weight.detach()) if plain_linear(module) else OutputProjection(None, module)
-
-
-def plain_linear(module: Any) -> TypeGuard[nn.Linear]:
-    """Whether a module's matrix is there to be read. Under diffusers' group offloading anything may be in its place."""
-    plain = type(module) is nn.Linear and type(module.weight) is nn.Parameter and not hasattr(module, "_diffusers_hook")
-    return plain and not module.weight.is_meta and module.weight.dtype in PLAIN_DTYPES
-
-
-def exact_output(module: Any) -> TypeGuard[nn.Linear]:
-    """Whether a module's output less its bias is as exact as the maths that would take its place."""
-    return plain_linear(module) and module.weight.dtype == torch.float32
-
-
-def additive_mask(
-    mask: Float[Tensor, "batch heads queries keys"] | Bool[Tensor, "batch heads queries keys"],
-    image: int,
-    query: int = 0,
-) -> Float[Tensor, " keys"]:
-    """The mask over keys that all heads and pixels of one image share, as a number added to the scores.
-
-    Args:
-        query: a row of the mask that belongs to a pixel, where it has one row per query.
-    """
-    row = mask[image if mask.shape[0] > 1 else 0, 0, query if mask.shape[2] > 1 else 0]
-    if row.dtype == torch.bool:
-        return torch.zeros(row.shape, device=row.device).masked_fill(~row, -10000.0)
-    return row
+        wanted = self.layers if layers is None else tuple(layer for layer in self.layers if layer in set(layers))
+        return LayerCollector(self, size, wanted, on_record, images).listen()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.flux import FluxBackbone
+from goca.backbones.settings import SEPARATE
 
 T5_LENGTH = 512
 
@@ -23,6 +24,7 @@ class ChromaBackbone(FluxBackbone):
     """
 
     pipelines = ("ChromaPipeline",)
+    guidance: ClassVar = {"ChromaPipeline": SEPARATE}
 
     @property
     def tokenizer(self) -> Any:
@@ -42,7 +44,7 @@ class ChromaBackbone(FluxBackbone):
     def conditions(
         self, latents: Float[Tensor, "batch channels height width"], conditioning: Conditioning
     ) -> dict[str, Any]:
-        height, width = self.grid("", *latents.shape[-2:])
+        height, width = self.patch_grid(*latents.shape[-2:])
         mask = self.pipeline._prepare_attention_mask(
             len(latents), height * width, latents.dtype, attention_mask=conditioning.mask
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from typing import ClassVar
 
 import torch
 from diffusers.pipelines.cogview4.pipeline_cogview4 import calculate_shift
@@ -16,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
 from goca.backbones.noise import NoiseLevel
+from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets
 
 GLM_LENGTH = 1024
@@ -30,6 +32,7 @@ class CogView4Backbone(JointAttentionBackbone):
     """
 
     pipelines = ("CogView4Pipeline",)
+    guidance: ClassVar = {"CogView4Pipeline": GuidanceLayout(joined=False, padded_front=True)}
 
     @property
     def max_tokens(self) -> int:
@@ -44,7 +47,7 @@ class CogView4Backbone(JointAttentionBackbone):
 
     def mu(self, latents: Float[Tensor, "batch channels height width"]) -> float:
         config = self.pipeline.scheduler.config
-        height, width = self.grid("", *latents.shape[-2:])
+        height, width = self.patch_grid(*latents.shape[-2:])
         return calculate_shift(height * width, config.base_image_seq_len, config.base_shift, config.max_shift)
 
     def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings, derive_by_depth
+from goca.backbones.base import Conditioning
+from goca.backbones.cross import CrossAttentionBackbone
+from goca.backbones.settings import JOINED
 
 TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
@@ -18,14 +20,7 @@ class DiTBackbone(CrossAttentionBackbone):
     """Layers are named like ``transformer_blocks.13``; all have the grid of the patches."""
 
     pipelines = tuple(TEXT_LENGTHS)
-
-    @staticmethod
-    def find_layers(denoiser: Any) -> tuple[str, ...]:
-        return tuple(f"transformer_blocks.{index}" for index in range(len(denoiser.transformer_blocks)))
-
-    @staticmethod
-    def derive_settings(layers: tuple[str, ...]) -> Settings:
-        return derive_by_depth(layers)
+    guidance: ClassVar = {"PixArtAlphaPipeline": JOINED, "PixArtSigmaPipeline": JOINED}
 
     @property
     def max_tokens(self) -> int:

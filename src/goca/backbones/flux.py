@@ -12,9 +12,8 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.types import Grid
+from goca.backbones.settings import GuidanceLayout
 
-PACK = 2  # latent pixels per token, each way
 LONGEST = {True: 512, False: 256}  # tokens of T5, by whether guidance is embedded (dev) or not (schnell)
 
 
@@ -23,7 +22,9 @@ class FluxBackbone(JointAttentionBackbone):
     packed latents."""
 
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
+    guidance: ClassVar = {"FluxPipeline": GuidanceLayout(joined=False, argument="true_cfg_scale", negative="")}
     stacks = ("transformer_blocks", "single_transformer_blocks")
+    patch_size = 2  # the pipeline packs the latents; the denoiser's own patches are of 1
 
     @property
     def tokenizer(self) -> Any:
@@ -34,15 +35,8 @@ class FluxBackbone(JointAttentionBackbone):
         return min(LONGEST[self.denoiser.config.guidance_embeds], self.tokenizer.model_max_length)
 
     @property
-    def size_multiple(self) -> int:
-        return self.vae_factor * PACK
-
-    @property
     def image_size(self) -> int:
         return self.pipeline.default_sample_size * self.vae_factor
-
-    def grid(self, layer: str, height: int, width: int) -> Grid:
-        return height // PACK, width // PACK
 
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
@@ -56,7 +50,7 @@ class FluxBackbone(JointAttentionBackbone):
         self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
-        rows, columns = self.grid("", height, width)
+        rows, columns = self.patch_grid(height, width)
         time = torch.full((batch,), self.noise_level(timestep, latents).time, device=latents.device).to(latents.dtype)
         tokens = self.denoiser(
             hidden_states=FluxPipeline._pack_latents(latents, batch, channels, height, width),

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, watch_output
+from goca.backbones.base import Conditioning
 from goca.backbones.flux import FluxBackbone
-from goca.backbones.hooks import AttentionCall
+from goca.backbones.hooks import AttentionCall, watch_output
+from goca.backbones.settings import SEPARATE
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
 
@@ -26,6 +27,7 @@ class Flux2Backbone(FluxBackbone):
     """
 
     pipelines = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinKVPipeline")
+    guidance: ClassVar = {"Flux2KleinPipeline": SEPARATE}  # the others are distilled
 
     @property
     def tokenizer(self) -> Any:

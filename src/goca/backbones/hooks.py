@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 UNFUSED_PROCESSORS = (AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)
+MASKED_SCORE = -10000.0  # added to the score of a key that a mask hides
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,20 @@ class AttentionCall:
     value: Float[Tensor, "batch heads tokens value_dim"]
     mask: Tensor | None
     scale: float | None
+
+    def additive_mask(self, image: int, query: int = 0) -> Float[Tensor, " tokens"] | None:
+        """The mask over keys that all heads and pixels of one image share, as a number added to the scores; ``None``
+        without a mask.
+
+        Args:
+            query: a row of the mask that belongs to a pixel, where it has one row per query.
+        """
+        if self.mask is None:
+            return None
+        row = self.mask[image if self.mask.shape[0] > 1 else 0, 0, query if self.mask.shape[2] > 1 else 0]
+        if row.dtype == torch.bool:
+            return torch.zeros(row.shape, device=row.device).masked_fill(~row, MASKED_SCORE)
+        return row
 
 
 class Recorder:
@@ -178,3 +193,17 @@ def native_attention(module: Any) -> Iterator[None]:
             processor._attention_backend = backend
     else:
         yield
+
+
+@contextmanager
+def watch_output(module: nn.Module, receive: Callable[[Any], object], given: bool = False) -> Iterator[None]:
+    """Hand what ``module`` returns, or its first input where ``given``, to ``receive`` inside the context."""
+
+    def hand_over(_module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        receive(inputs[0] if given else output)
+
+    handle = module.register_forward_hook(hand_over)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from diffusers.models.embeddings import get_2d_rotary_pos_embed
@@ -11,7 +11,9 @@ from diffusers.pipelines.hunyuandit.pipeline_hunyuandit import get_resize_crop_r
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings
+from goca.backbones.base import Conditioning
+from goca.backbones.cross import CrossAttentionBackbone
+from goca.backbones.settings import JOINED, Settings
 from goca.text.spans import TokenSpans, read_offsets
 
 ORIGINAL_SIZE = (1024, 1024)  # what the stock pipeline says of the training image, in pixels
@@ -26,11 +28,9 @@ class HunyuanDiTBackbone(CrossAttentionBackbone):
     """
 
     pipelines = ("HunyuanDiTPipeline",)
+    guidance: ClassVar = {"HunyuanDiTPipeline": JOINED}
+    stack = "blocks"
     unused_parts: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-
-    @staticmethod
-    def find_layers(denoiser: Any) -> tuple[str, ...]:
-        return tuple(f"blocks.{index}" for index in range(len(denoiser.blocks)))
 
     @staticmethod
     def derive_settings(layers: tuple[str, ...]) -> Settings:
@@ -69,7 +69,7 @@ class HunyuanDiTBackbone(CrossAttentionBackbone):
         self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
-        grid = self.grid("", height, width)
+        grid = self.patch_grid(height, width)
         config = self.denoiser.config
         region = get_resize_crop_region_for_grid(grid, BASE_SIZE // 8 // config.patch_size)
         dim = self.denoiser.inner_dim // self.denoiser.num_heads

@@ -9,14 +9,19 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from goca.backbones.base import Backbone, Settings, additive_mask
+from goca.backbones.base import Backbone
 from goca.backbones.hooks import AttentionCall
+from goca.backbones.projection import output_projection
+from goca.backbones.settings import Settings
 from goca.types import Grid, JointRecord
 
 
 class JointAttentionBackbone(Backbone):
     """Families whose blocks have one attention module ``attn`` over both kinds of tokens; the reference features are
-    what it hands on for the image tokens. Heads are averaged, as published for FLUX.
+    what it hands on for the image tokens.
+
+    A block whose attention has an output projection of its own is recorded with the text's values and that matrix, the
+    one that the image tokens pass; FLUX's single blocks have none, so their heads can only be averaged.
 
     Attributes:
         text_first: whether the text's tokens come before the image's.
@@ -71,7 +76,7 @@ class JointAttentionBackbone(Backbone):
         config = self.pipeline.scheduler.config
         if not config.use_dynamic_shifting:
             return None
-        height, width = self.grid("", *latents.shape[-2:])
+        height, width = self.patch_grid(*latents.shape[-2:])
         shape = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
         return calculate_shift(height * width, *shape)
 
@@ -79,12 +84,15 @@ class JointAttentionBackbone(Backbone):
         call = calls["joint"]
         count = self.count_tokens(call, image)
         own, text = self.image_tokens(count, grid), self.text_tokens(count, grid)
-        mask = None if call.mask is None or self.packed else additive_mask(call.mask, image, own.start)
+        mask = None if self.packed else call.additive_mask(image, own.start)
+        projection = output_projection(self.attention_modules(layer)["joint"])
         return JointRecord(
             name=layer,
             grid=grid,
             cross_query=call.query[image][:, own],
             cross_key=call.key[image][:, text],
+            cross_value=call.value[image][:, text] if projection is not None else None,
+            projection=projection,
             image_key=call.key[image][:, own],
             cross_mask=None if mask is None else mask[text] - mask[own.start],  # the record's image keys add nothing
             cross_scale=call.scale,

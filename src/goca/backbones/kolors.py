@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import ClassVar
 
 from goca.backbones.sdxl import SDXLBackbone
+from goca.backbones.settings import JOINED
 from goca.text.spans import Span, TokenSpans
 
 TEXT_LENGTH = 256
@@ -17,6 +19,7 @@ class KolorsBackbone(SDXLBackbone):
     """Layers and settings are SDXL's. The padding is not masked, so it stays among the tokens."""
 
     pipelines = ("KolorsPipeline",)
+    guidance: ClassVar = {"KolorsPipeline": JOINED}
 
     @property
     def max_tokens(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.settings import SEPARATE
 from goca.text.spans import TokenSpans, read_offsets
 
 TEXT_LENGTH = 256
@@ -21,6 +23,7 @@ class Lumina2Backbone(JointAttentionBackbone):
     one kind of tokens each."""
 
     pipelines = ("Lumina2Pipeline",)
+    guidance: ClassVar = {"Lumina2Pipeline": SEPARATE}
     stacks = ("layers",)
     packed = True
 

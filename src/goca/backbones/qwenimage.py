@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from diffusers import QwenImagePipeline
@@ -14,6 +15,7 @@ from torch import Tensor
 from goca.backbones.base import Conditioning
 from goca.backbones.hooks import AttentionCall
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid, JointRecord
 
@@ -25,6 +27,7 @@ class QwenImageBackbone(JointAttentionBackbone):
     frames here."""
 
     pipelines = ("QwenImagePipeline",)
+    guidance: ClassVar = {"QwenImagePipeline": GuidanceLayout(joined=False, argument="true_cfg_scale", negative=" ")}
 
     @property
     def max_tokens(self) -> int:
@@ -60,7 +63,10 @@ class QwenImageBackbone(JointAttentionBackbone):
         if record.cross_mask is None:
             return record
         own = int((record.cross_mask == 0).sum())
-        return replace(record, cross_key=record.cross_key[:, :own], cross_mask=None)
+        assert record.cross_value is not None
+        return replace(
+            record, cross_key=record.cross_key[:, :own], cross_value=record.cross_value[:, :own], cross_mask=None
+        )
 
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
@@ -79,7 +85,7 @@ class QwenImageBackbone(JointAttentionBackbone):
             encoder_hidden_states=conditioning.embeddings,
             encoder_hidden_states_mask=conditioning.mask,
             timestep=time / 1000,
-            img_shapes=[[(1, *self.grid("", height, width))]] * batch,
+            img_shapes=[[(1, *self.patch_grid(height, width))]] * batch,
             return_dict=False,
         )[0]
         return QwenImagePipeline._unpack_latents(tokens, height, width, vae_scale_factor=1).squeeze(2)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings, derive_by_depth
+from goca.backbones.base import Conditioning
+from goca.backbones.cross import CrossAttentionBackbone, derive_by_depth
+from goca.backbones.settings import JOINED, Settings
 from goca.text.spans import TokenSpans, read_offsets
 
 TEXT_LENGTH = 300
@@ -26,11 +28,8 @@ class SanaBackbone(CrossAttentionBackbone):
     """
 
     pipelines = ("SanaPipeline",)
+    guidance: ClassVar = {"SanaPipeline": JOINED}
     self_maps = False
-
-    @staticmethod
-    def find_layers(denoiser: Any) -> tuple[str, ...]:
-        return tuple(f"transformer_blocks.{index}" for index in range(len(denoiser.transformer_blocks)))
 
     @staticmethod
     def derive_settings(layers: tuple[str, ...]) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.settings import JOINED
 from goca.text.spans import TokenSpans, read_offsets
 
 T5_LENGTH = 256
@@ -23,6 +25,7 @@ class SD3Backbone(JointAttentionBackbone):
     """
 
     pipelines = ("StableDiffusion3Pipeline",)
+    guidance: ClassVar = {"StableDiffusion3Pipeline": JOINED}
     text_first = False
 
     @property

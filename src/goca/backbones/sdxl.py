@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, Settings
+from goca.backbones.base import Conditioning
+from goca.backbones.settings import JOINED, Settings
 from goca.backbones.unet import UNetBackbone
 
 
@@ -17,6 +18,7 @@ class SDXLBackbone(UNetBackbone):
     """A UNet whose two CLIP encoders see the same tokens; their features stand side by side in width."""
 
     pipelines = ("StableDiffusionXLPipeline",)
+    guidance: ClassVar = {"StableDiffusionXLPipeline": JOINED}
     unused_parts: ClassVar = {"feature_extractor": None, "image_encoder": None}
 
     @staticmethod

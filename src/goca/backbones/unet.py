@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.backbones.base import Conditioning, CrossAttentionBackbone, Settings
+from goca.backbones.base import Conditioning
+from goca.backbones.cross import CrossAttentionBackbone
+from goca.backbones.settings import JOINED, Settings
 from goca.types import Grid
 
 STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
@@ -20,6 +22,8 @@ class UNetBackbone(CrossAttentionBackbone):
     """Layers are named like ``up_blocks.2.attentions.1.transformer_blocks.0``; grids shrink, then grow."""
 
     pipelines = ("StableDiffusionPipeline",)
+    guidance: ClassVar = {"StableDiffusionPipeline": JOINED}
+    patch_size = 1
     denoiser_name = "unet"
     unused_parts: ClassVar = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
@@ -41,10 +45,6 @@ class UNetBackbone(CrossAttentionBackbone):
         middle = up[-2] if len(up) > 1 else up[-1]
         refine = (*(up[-1][:-1] or up[-1]), *stages.get("down_blocks.0", [])[-1:])
         return Settings(middle[len(middle) // 2], refine, refine_order=2)
-
-    @property
-    def size_multiple(self) -> int:
-        return self.vae_factor
 
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:

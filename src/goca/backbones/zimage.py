@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
@@ -12,12 +13,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
 
 TEXT_LENGTH = 512
 LATENT_SIZE = 128  # latent pixels, each way, of what the pipeline draws unless told otherwise
-PATCH = 2  # latent pixels per token, each way
 
 
 class ZImageBackbone(JointAttentionBackbone):
@@ -28,15 +29,14 @@ class ZImageBackbone(JointAttentionBackbone):
     """
 
     pipelines = ("ZImagePipeline",)
+    guidance: ClassVar = {"ZImagePipeline": GuidanceLayout(negative_first=False, offset=1.0)}
     stacks = ("layers",)
     text_first = False
     packed = True
+    patch_size = 2
 
     def attention_modules(self, layer: str) -> dict[str, nn.Module]:
         return {"joint": self.denoiser.get_submodule(layer).attention}
-
-    def grid(self, layer: str, height: int, width: int) -> Grid:
-        return height // PATCH, width // PATCH
 
     def text_tokens(self, count: int, grid: Grid) -> slice | list[int]:
         pixels = grid[0] * grid[1]
@@ -48,10 +48,6 @@ class ZImageBackbone(JointAttentionBackbone):
     @property
     def max_tokens(self) -> int:
         return TEXT_LENGTH
-
-    @property
-    def size_multiple(self) -> int:
-        return self.vae_factor * PATCH
 
     @property
     def image_size(self) -> int:

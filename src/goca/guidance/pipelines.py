@@ -1,58 +1,17 @@
-"""How the stock pipelines guide: in one call of the denoiser or in two, and with which argument."""
+"""How a pipeline guides, and following its calls."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 from goca.backbones.base import Backbone
+from goca.backbones.settings import JOINED, GuidanceLayout
 from goca.types import Grid
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How a pipeline runs classifier-free guidance.
-
-    Attributes:
-        joined: both halves are one batch of the denoiser; otherwise the text's call comes first and the other next.
-        negative_first: in a joined batch.
-        argument: the pipeline's argument that is the scale.
-        offset: what the pipeline's formula adds to that scale.
-        padded_front: shorter texts of a batch are filled up in front.
-        negative: what has to be passed as ``negative_prompt`` for the pipeline to guide at all; ``None`` for nothing.
-    """
-
-    joined: bool = True
-    negative_first: bool = True
-    argument: str = "guidance_scale"
-    offset: float = 0.0
-    padded_front: bool = False
-    negative: str | None = None
-
-
-JOINED, SEPARATE = Layout(), Layout(joined=False)
-LAYOUTS: dict[str, Layout] = {
-    "StableDiffusionPipeline": JOINED,
-    "StableDiffusionXLPipeline": JOINED,
-    "PixArtAlphaPipeline": JOINED,
-    "PixArtSigmaPipeline": JOINED,
-    "HunyuanDiTPipeline": JOINED,
-    "StableDiffusion3Pipeline": JOINED,
-    "AuraFlowPipeline": JOINED,
-    "KolorsPipeline": JOINED,
-    "SanaPipeline": JOINED,
-    "ZImagePipeline": Layout(negative_first=False, offset=1.0),
-    "Lumina2Pipeline": SEPARATE,
-    "CogView4Pipeline": Layout(joined=False, padded_front=True),
-    "ChromaPipeline": SEPARATE,
-    "Flux2KleinPipeline": SEPARATE,
-    "QwenImagePipeline": Layout(joined=False, argument="true_cfg_scale", negative=" "),
-    "FluxPipeline": Layout(joined=False, argument="true_cfg_scale", negative=""),
-}
 EMBEDDED = (
     "{name} has no classifier-free guidance: it is guidance-distilled and takes the scale as an input of the denoiser, "
     "so there are no two halves to compare; use masks='cfg' (--guidance cfg) or a model that is not distilled"
@@ -61,32 +20,39 @@ DISTILLED = (
     "{name} has no classifier-free guidance: it is distilled to few steps and needs none; use masks='cfg' "
     "(--guidance cfg) or a model that is not distilled"
 )
+UNKNOWN = (
+    "goca does not know how {pipeline} guides, so {name} cannot be drawn with guidance by regions; use masks='cfg' "
+    "(--guidance cfg), or say how in {family}.guidance (docs/adding-a-model.md)"
+)
 
 
-def guidance_layout(backbone: Backbone, name: str) -> Layout:
+def guidance_layout(backbone: Backbone, name: str) -> GuidanceLayout:
     """How the backbone's pipeline guides.
 
     Raises:
-        ValueError: a model without classifier-free guidance; the message calls it ``name`` and says what it has.
+        ValueError: a model without classifier-free guidance, or whose layout the family does not give; the message
+            calls it ``name`` and says what to do.
     """
+    pipeline = type(backbone.pipeline).__name__
     reason = refusal(backbone)
     if reason:
-        raise ValueError(reason.format(name=name))
-    return LAYOUTS[type(backbone.pipeline).__name__]
+        raise ValueError(reason.format(name=name, pipeline=pipeline, family=type(backbone).__name__))
+    return backbone.guidance[pipeline]
 
 
-def plain_layout(backbone: Backbone) -> Layout:
+def plain_layout(backbone: Backbone) -> GuidanceLayout:
     """How the pipeline takes a scale, be it guided or distilled, which has an argument of its own for that."""
-    return JOINED if refusal(backbone) else LAYOUTS[type(backbone.pipeline).__name__]
+    return JOINED if refusal(backbone) else backbone.guidance[type(backbone.pipeline).__name__]
 
 
 def refusal(backbone: Backbone) -> str | None:
-    """Why the model has no classifier-free guidance, if so, with a place for its name."""
+    """Why the model cannot be guided by regions, if so, with places for its name, pipeline and family."""
     config, pipeline = backbone.denoiser.config, backbone.pipeline
     if config.get("guidance_embeds") or config.get("time_cond_proj_dim"):
         return EMBEDDED
-    few_steps = pipeline.config.get("is_distilled") or "schnell" in str(pipeline.name_or_path).lower()
-    return DISTILLED if few_steps or type(pipeline).__name__ not in LAYOUTS else None
+    if pipeline.config.get("is_distilled") or "schnell" in str(pipeline.name_or_path).lower():
+        return DISTILLED
+    return None if type(pipeline).__name__ in backbone.guidance else UNKNOWN
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.guidance.pipelines import Layout
+from goca.backbones.settings import GuidanceLayout
 from goca.guidance.scfg import adjusted_uncond, guidance_rate, region_masks
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.method import Method
@@ -55,7 +55,7 @@ class Plan:
     """
 
     segmenter: Segmenter
-    layout: Layout
+    layout: GuidanceLayout
     method: Method | None
     prompts: list[PromptTokens]
     scale: Callable[[], float]

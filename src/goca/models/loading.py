@@ -100,6 +100,11 @@ def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
     class_name = index["_class_name"]
     left_out = dict(backbone_class(class_name, name).unused_parts)
     left_out |= {part: None for part, home in index.items() if home == [None, None]}  # e.g. SD 3 saved without T5
+    if not hasattr(diffusers, class_name):
+        raise ValueError(
+            f"{name} is a {class_name}, which diffusers does not have; load it yourself and use "
+            "Segmenter.from_pipeline(pipeline)."
+        )
     with hub_errors(source):
         return getattr(diffusers, class_name).from_pretrained(source, dtype=dtype, revision=revision, **left_out)
 
@@ -154,12 +159,11 @@ def backbone_class(class_name: str, name: str) -> type[Backbone]:
     """
     from goca.backbones import BACKBONES
 
-    known = {pipeline: family for family in BACKBONES.values() for pipeline in family.pipelines}
-    if class_name not in known:
+    if class_name not in BACKBONES:
         raise ValueError(
-            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(known)}."
+            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(BACKBONES)}."
         )
-    return known[class_name]
+    return BACKBONES[class_name]
 
 
 def wrap(name: str, pipeline: Any) -> LoadedModel:

@@ -1,0 +1,41 @@
+"""What a family declares: settings derived from its architecture, and how its pipelines guide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a segmentation needs to know of an architecture, see :class:`goca.models.ModelSpec`."""
+
+    reference_layer: str
+    refine_layers: tuple[str, ...]
+    refine_order: int
+    timestep: int = 100
+    head_rule: str = "dot-product w/o clamp"
+    layer_rule: str = "dot-product similarity"
+
+
+@dataclass(frozen=True)
+class GuidanceLayout:
+    """How a diffusers pipeline runs classifier-free guidance.
+
+    Attributes:
+        joined: both halves are one batch of the denoiser; otherwise the text's call comes first and the other next.
+        negative_first: the half without the text comes first in a joined batch.
+        argument: the pipeline's argument that is the scale.
+        offset: what the pipeline's formula adds to that scale.
+        padded_front: shorter texts of a batch are filled up in front.
+        negative: what has to be passed as ``negative_prompt`` for the pipeline to guide at all; ``None`` for nothing.
+    """
+
+    joined: bool = True
+    negative_first: bool = True
+    argument: str = "guidance_scale"
+    offset: float = 0.0
+    padded_front: bool = False
+    negative: str | None = None
+
+
+JOINED, SEPARATE = GuidanceLayout(), GuidanceLayout(joined=False)
