@@ -236,6 +236,7 @@ def test_flux_without_embedded_guidance_is_guided_by_the_empty_prompt() -> None:
 
 def test_things_of_a_prompt() -> None:
     assert name_things("A cat,  the palm tree, sky.", None) == ["cat", "palm tree", "sky"]
+    assert name_things("\u732b\uff0c\u8349\u5730\u3002", None) == ["\u732b", "\u8349\u5730"]
     assert name_things("a car and a tree on grass", ("tree", "palm tree", "car", "grass", "a")) == [
         "car",
         "tree",

@@ -14,7 +14,16 @@ from goca.text.grammar import check_answer, parse
     ("caption", "groups"),
     [
         ("(Person, clothes), chair, store.", [("person", "clothes"), ("chair",), ("store",)]),
-        ("a cat, the  grass and an, and a dog", [("cat",), ("grass and an",), ("dog",)]),
+        ("a cat, the  grass and an, and a dog", [("cat",), ("grass",), ("dog",)]),
+        ("cat and dog, sand", [("cat",), ("dog",), ("sand",)]),
+        ("(man and a hat, shoes), sky and wall (brick)", [("man", "hat", "shoes"), ("sky",), ("wall", "brick")]),
+        (
+            "\u732b\uff0c\u8349\u5730\u3001\uff08\u4eba\uff0c\u5e3d\u5b50\uff09\u3002",
+            [("\u732b",), ("\u8349\u5730",), ("\u4eba", "\u5e3d\u5b50")],
+        ),
+        ("\u0642\u0637\u0629\u060c \u0639\u0634\u0628", [("\u0642\u0637\u0629",), ("\u0639\u0634\u0628",)]),
+        ("cafe\u0301, Caf\u00e9", [("caf\u00e9",), ("caf\u00e9",)]),
+        ("cat, -, !?, ..., t-shirt", [("cat",), ("t-shirt",)]),
         ("wall (brick), sky", [("wall", "brick"), ("sky",)]),
         ("(cat, sofa", [("cat", "sofa")]),
         ("cat), sofa,, ()", [("cat",), ("sofa",)]),
@@ -25,11 +34,18 @@ def test_every_caption_can_be_read(caption, groups):
     assert parse(caption) == groups
 
 
+def test_a_name_with_and_in_it_is_one_noun():
+    names = {"salt and pepper"}
+    assert parse("Salt and pepper, cat and dog", names=names) == [("salt and pepper",), ("cat",), ("dog",)]
+
+
 @pytest.mark.parametrize(
     ("answer", "caption"),
     [
         ("(Person, clothes), chair, chair, (cat).\n", "(person, clothes), chair, cat"),
         ("T-shirt, crow's nest, (car,wheel),road", "t-shirt, crow's nest, (car, wheel), road"),
+        ("a cat and a dog", "cat, dog"),
+        ("\u092c\u093f\u0932\u094d\u0932\u0940\uff0c\u732b\u3002", "\u092c\u093f\u0932\u094d\u0932\u0940, \u732b"),
     ],
 )
 def test_answers_are_written_plainly(answer, caption):

@@ -161,3 +161,40 @@ def test_text_padded_in_front_ends_where_the_padding_would(tokenizer):
 
 def test_template_is_split_around_the_text():
     assert read_template(lambda text: f"<user>{text}</user> {{}}") == ("<user>", "</user> {}")
+
+
+def test_words_of_scripts_without_spaces_are_found_in_running_text():
+    text = "一只猫坐在自行车上, カーペットとスカーフ, ネコが寝る, แมวนอน"
+    found = find_words(text, ["猫", "自行车", "车", "カー", "スカーフ", "ネコ", "แมว"])
+    assert {word: len(places) for word, places in found.items()} == {
+        "猫": 1,
+        "自行车": 1,
+        "车": 0,
+        "カー": 0,
+        "スカーフ": 1,
+        "ネコ": 1,
+        "แมว": 1,
+    }
+
+
+def test_marks_belong_to_the_letter_before_them():
+    assert find_words("cafe\u0301", ["cafe"]) == {"cafe": []}
+    assert find_words("\u092c\u093f\u0932\u094d\u0932\u0940", ["\u092c", "\u0932"]) == {"\u092c": [], "\u0932": []}
+    assert find_words("\u092c\u093f\u0932\u094d\u0932\u0940 \u0918\u093e\u0938", ["\u0918\u093e\u0938"]) == {
+        "\u0918\u093e\u0938": [(7, 10)]
+    }
+
+
+def test_hyphens_join_words():
+    assert find_words("t-shirt, shirt- tree", ["t", "shirt", "tree"]) == {
+        "t": [],
+        "shirt": [(9, 14)],
+        "tree": [(16, 20)],
+    }
+    assert find_words("xa a a", ["a a"]) == {"a a": [(3, 6)]}
+
+
+def test_composed_and_decomposed_letters_are_the_same(tokenizer):
+    prompt = build(["caf\u00e9"], tokenizer, caption="a Cafe\u0301, grass")
+    assert prompt.text == "a caf\u00e9, grass"
+    assert prompt.classes[0].tokens == build(["cafe\u0301"], tokenizer, caption="a caf\u00e9, grass").classes[0].tokens

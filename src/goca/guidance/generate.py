@@ -18,7 +18,7 @@ from goca.models import memory_errors
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.text.prompt import check_vocabulary, split_synonyms
-from goca.text.spans import STOP_WORDS, find_words
+from goca.text.spans import COMMAS, FULL_STOPS, STOP_WORDS, find_words, normalise
 from goca.text.tokens import read_prompt
 from goca.types import Grid
 
@@ -161,15 +161,14 @@ def name_things(prompt: str, vocabulary: Sequence[str] | None) -> list[str]:
     Raises:
         ValueError: a sentence, of which only the user can say what its things are.
     """
-    text = " ".join(prompt.lower().split())
+    text = normalise(prompt)
     if vocabulary is not None:
         spans = find_words(text, [phrase for phrase in vocabulary if phrase not in STOP_WORDS])
         found = sorted((places[0], phrase) for phrase, places in spans.items() if places)
         things = [phrase for _, phrase in found]
     else:
-        parts = [
-            re.sub(rf"^(?:(?:{'|'.join(sorted(STOP_WORDS))})\s+)+", "", part.strip(" .")) for part in text.split(",")
-        ]
+        article = re.compile(rf"^(?:(?:{'|'.join(sorted(STOP_WORDS))})\s+)+")
+        parts = [article.sub("", part.strip(f" {FULL_STOPS}")) for part in re.split(f"[{COMMAS}]", text)]
         things = list(dict.fromkeys(part for part in parts if part))
     if not things or (vocabulary is None and len(things) == 1):
         raise ValueError(NAME_THEM.format(example="cat,grass"))
@@ -182,7 +181,7 @@ def mentioned(classes: Sequence[str], prompt: str) -> list[str]:
     Raises:
         ValueError: none of them.
     """
-    text = " ".join(prompt.lower().split())
+    text = normalise(prompt)
     words = {entry: split_synonyms(entry)[1] for entry in classes}
     spans = find_words(text, [word for group in words.values() for word in group])
     found = [entry for entry, group in words.items() if any(spans[word] for word in group)]

@@ -2,23 +2,23 @@
 
 Two rules. ``exact`` is the project's own: the caption is parsed, each phrase keeps the place where it stands, and a
 class takes all places that name it, in the singular or the plural. ``published`` does what the published code does with
-its captions (GoCA, CVPR 2026), defects included; see :func:`parse_published` and :func:`place_published`.
+its captions (GoCA, CVPR 2026), defects included; see :mod:`goca.text.published`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from goca.text.grammar import Group, parse
+from goca.text.grammar import Group, Phrase, parse
 from goca.text.plurals import number_forms
-from goca.text.spans import Span, TokenSpans, is_filler, tokens_in
+from goca.text.published import published_phrases, published_tokens
+from goca.text.spans import TokenSpans, is_filler, normalise, tokens_in
 from goca.types import Concept, Prompt
 
 BACKGROUND = "background"
 Rule = Literal["exact", "published"]
-FindClass = Callable[[str], "int | None"]
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,6 @@ class Aligned:
     prompt: Prompt
     indices: tuple[int, ...]
     missing: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One thing of the text: its nouns, the class it stands for if any, and where each noun stands."""
-
-    nouns: Group
-    index: int | None
-    spans: tuple[Span, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The nouns as the text has them."""
-        return ", ".join(self.nouns)
 
 
 def align(
@@ -83,107 +69,81 @@ def align(
     if unknown:
         raise ValueError(f"class {unknown[0]} is not in the data set, whose classes are 0 to {len(classes) - 1}")
     wanted = [index for index in sorted(present) if classes[index]]
-    exact = rule == "exact"
-    find = class_finder(classes, wanted, plurals=exact)
-    if exact:
-        groups = [_without_background(group) for group in parse(caption)]
-        units = split_groups([*groups, (BACKGROUND,)] if append_background else groups, find)
-    else:
-        units = split_groups(parse_published(f"{caption}, {BACKGROUND}" if append_background else caption), find)
-    if append_missing:
-        named = {unit.index for unit in units}
-        units += [Unit((classes[index][0].lower(),), index) for index in wanted if index not in named]
-    units = [unit if unit.index in wanted else replace(unit, index=None) for unit in units]
-
-    text = ", ".join(unit.text for unit in units)
+    find_phrases = exact_phrases if rule == "exact" else published_phrases
+    phrases = find_phrases(caption, classes, wanted, append_missing=append_missing, append_background=append_background)
+    text = ", ".join(phrase.text for phrase in phrases)
     ranges = token_spans(text)
-    tokens = (place_exact if exact else place_published)(text, units, ranges)
+    tokens = (exact_tokens if rule == "exact" else published_tokens)(text, phrases, ranges)
     content = tuple(sorted({token for found in tokens for token in found}))
     if not content:
         raise ValueError(
             f"nothing in the caption {caption!r} lies within the text encoder's {max_length} tokens; write another one"
         )
-    return _gather(text, units, tokens, content, classes, wanted)
+    return _gather(text, phrases, tokens, content, classes, wanted)
 
 
-def class_finder(classes: Sequence[Sequence[str]], wanted: Sequence[int], *, plurals: bool) -> FindClass:
-    """What tells the class that a phrase names, or ``None``.
+def exact_phrases(
+    caption: str,
+    classes: Sequence[Sequence[str]],
+    present: Sequence[int],
+    *,
+    append_missing: bool,
+    append_background: bool,
+) -> list[Phrase]:
+    """The phrases of the prompt, each of them once, with the class of the image that it stands for.
 
-    Where several classes share a word, the first of ``wanted`` counts, then the first of all; with ``plurals``, the
-    word itself counts before its singular or plural.
+    Classes that the caption does not name are appended last, after the background.
+    """
+    known = class_words(classes, present)
+    groups = [_without_background(group) for group in parse(caption, names=known)]
+    phrases = split_groups([*groups, (BACKGROUND,)] if append_background else groups, known)
+    if append_missing:
+        named = {phrase.index for phrase in phrases}
+        phrases += [Phrase((normalise(classes[index][0]),), index) for index in present if index not in named]
+    return [phrase if phrase.index in present else replace(phrase, index=None) for phrase in phrases]
+
+
+def class_words(classes: Sequence[Sequence[str]], present: Sequence[int]) -> dict[str, int]:
+    """The class that each word names, in the singular and the plural.
+
+    Where several classes share a word, the first of ``present`` counts, then the first of all; the word itself counts
+    before its singular or plural.
     """
     known: dict[str, int] = {}
-    absent = [index for index in range(len(classes)) if index not in wanted]
-    for indices in (wanted, absent):
-        words = [(word.lower(), index) for index in indices for word in classes[index]]
+    absent = [index for index in range(len(classes)) if index not in present]
+    for indices in (present, absent):
+        words = [(normalise(word), index) for index in indices for word in classes[index]]
         for word, index in words:
             known.setdefault(word, index)
-        for word, index in words if plurals else ():
+        for word, index in words:
             for form in number_forms(word):
                 known.setdefault(form, index)
-    return known.get
+    return known
 
 
-def split_groups(groups: Iterable[Group], find: FindClass) -> list[Unit]:
-    """Groups as units of the text, each of them once."""
-    units: dict[Group, Unit] = {}
+def split_groups(groups: Iterable[Group], known: Mapping[str, int]) -> list[Phrase]:
+    """Groups as phrases of the text, each of them once."""
+    phrases: dict[Group, Phrase] = {}
     for group in groups:
-        named = {noun: index for noun in group if (index := find(noun)) is not None}
+        named = {noun: known[noun] for noun in group if noun in known}
         if len(set(named.values())) > 1:
-            units |= {(noun,): Unit((noun,), index) for noun, index in named.items() if (noun,) not in units}
+            for noun, index in named.items():
+                phrases.setdefault((noun,), Phrase((noun,), index))
         else:
-            units.setdefault(group, Unit(group, next(iter(named.values()), None)))
-    return list(units.values())
+            phrases.setdefault(group, Phrase(group, next(iter(named.values()), None)))
+    return list(phrases.values())
 
 
-def parse_published(caption: str) -> list[Group]:
-    """Read a caption as the published code does.
-
-    At each comma a phrase with an opening parenthesis starts a group and a later one with a closing parenthesis ends
-    it. A single noun in parentheses therefore starts a group that nothing ends, and all up to the next group is lost,
-    unless the caption begins with it.
-    """
-    phrases = [phrase.strip(" .") for phrase in caption.lower().split(",")]
-    if phrases[0].startswith("(") and phrases[0].endswith(")"):
-        phrases[0] = phrases[0].strip("()")
-    groups: list[Group] = []
-    group: list[str] | None = None
-    for phrase in phrases:
-        if "(" in phrase:
-            group = [phrase.replace("(", "")]
-        elif group is None:
-            groups.append((phrase.replace(")", ""),))
-        else:
-            group.append(phrase.replace(")", ""))
-            if ")" in phrase:
-                groups.append(tuple(group))
-                group = None
-    return [group for group in groups if any(group)]
-
-
-def place_exact(text: str, units: Sequence[Unit], ranges: Sequence[TokenSpans]) -> list[tuple[int, ...]]:
-    """Tokens of each unit at its own place; a noun that truncation cuts has none."""
+def exact_tokens(text: str, phrases: Sequence[Phrase], ranges: Sequence[TokenSpans]) -> list[tuple[int, ...]]:
+    """Tokens of each phrase at its own place; a noun that truncation cuts has none."""
     tokens, start = [], 0
-    for unit in units:
+    for phrase in phrases:
         found: set[int] = set()
-        for noun in unit.nouns:
+        for noun in phrase.nouns:
             for each in ranges:
-                found.update(_content(text, each, tokens_in((start, start + len(noun)), each)))
+                places = tokens_in((start, start + len(noun)), each)
+                found.update(token for token in places if not is_filler(text, each.spans[token]))
             start += len(noun) + len(", ")
-        tokens.append(tuple(sorted(found)))
-    return tokens
-
-
-def place_published(text: str, units: Sequence[Unit], ranges: Sequence[TokenSpans]) -> list[tuple[int, ...]]:
-    """Tokens of each unit where its letters first occur in the text, be it inside another word, less the tokens that an
-    earlier unit has."""
-    tokens: list[tuple[int, ...]] = []
-    taken: set[int] = set()
-    for unit in units:
-        start = text.index(unit.text)
-        span = (start, start + len(unit.text))
-        found = {token for each in ranges for token in _content(text, each, _overlap(span, each))} - taken
-        taken |= found
         tokens.append(tuple(sorted(found)))
     return tokens
 
@@ -193,37 +153,27 @@ def _without_background(group: Group) -> Group:
     return tuple(noun for noun in group if noun != BACKGROUND) or (BACKGROUND,)
 
 
-def _overlap(span: Span, text: TokenSpans) -> Iterator[int]:
-    for position, (start, end) in text.spans.items():
-        if start < span[1] and span[0] < end and position < text.limit:
-            yield position
-
-
-def _content(text: str, each: TokenSpans, tokens: Iterable[int]) -> list[int]:
-    return [token for token in tokens if not is_filler(text, each.spans[token])]
-
-
 def _gather(
     text: str,
-    units: Sequence[Unit],
+    phrases: Sequence[Phrase],
     tokens: Sequence[tuple[int, ...]],
     content: tuple[int, ...],
     classes: Sequence[Sequence[str]],
     wanted: Sequence[int],
 ) -> Aligned:
-    """Units of one class become one concept; units without tokens are left out."""
+    """Phrases of one class become one concept; phrases without tokens are left out."""
     concepts: dict[int, Concept] = {}
     background = []
-    for unit, found in zip(units, tokens, strict=True):
+    for phrase, found in zip(phrases, tokens, strict=True):
         if not found:
             continue
-        if unit.index is None:
-            background.append(Concept(unit.text, unit.nouns, found))
+        if phrase.index is None:
+            background.append(Concept(phrase.text, phrase.nouns, found))
             continue
-        concept = concepts.get(unit.index, Concept(classes[unit.index][0], (), ()))
-        concepts[unit.index] = replace(
+        concept = concepts.get(phrase.index, Concept(classes[phrase.index][0], (), ()))
+        concepts[phrase.index] = replace(
             concept,
-            words=tuple(dict.fromkeys((*concept.words, *unit.nouns))),
+            words=tuple(dict.fromkeys((*concept.words, *phrase.nouns))),
             tokens=tuple(sorted({*concept.tokens, *found})),
         )
     prompt = Prompt(text, tuple(concepts.values()), tuple(background), content)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from goca.text.spans import TokenSpans, find_words, is_filler, tokens_in
+from goca.text.spans import COMMAS, FULL_STOPS, TokenSpans, find_words, is_filler, normalise, tokens_in
 from goca.types import Concept, Prompt
 
 
@@ -79,10 +79,6 @@ def build_prompt(
     return Prompt(text, concepts, rest, tuple(sorted(claimed | meaningful)))
 
 
-def _normalise(text: str) -> str:
-    return " ".join(text.lower().split())
-
-
 def split_synonyms(entry: str, kind: str = "class") -> tuple[str, tuple[str, ...]]:
     """The name of a class written as ``person|man``, and all its words in small letters.
 
@@ -92,7 +88,7 @@ def split_synonyms(entry: str, kind: str = "class") -> tuple[str, tuple[str, ...
     parts = [" ".join(part.split()) for part in entry.split("|")]
     if not all(parts):
         raise ValueError(f"A {kind} is blank in {entry!r}; write each one as a word or as synonyms 'person|man'.")
-    return parts[0], tuple(_normalise(part) for part in parts)
+    return parts[0], tuple(normalise(part) for part in parts)
 
 
 def _check_unique(words: Sequence[str]) -> None:
@@ -110,10 +106,10 @@ def _write_text(
 ) -> str:
     if caption is None:
         return ", ".join(words[0] for _, words in (*named, *extra))
-    text = _normalise(caption)
+    text = normalise(caption)
     spans = find_words(text, [word for _, words in (*named, *extra) for word in words])
     missing = [words[0] for _, words in extra if not any(spans[word] for word in words)]
-    return ", ".join([text.rstrip(" .,"), *missing]) if missing else text
+    return ", ".join([text.rstrip(f" {COMMAS}{FULL_STOPS}"), *missing]) if missing else text
 
 
 def check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 STOP_WORDS = frozenset({"a", "an", "the", "and"})
-PUNCTUATION = frozenset(",.-")
+COMMAS = ",\uff0c\u3001\ufe50\ufe51\uff64\u060c\u1363\u1802\u1808"  # full-width, ideographic, small, Arabic, ...
+FULL_STOPS = ".\uff0e\u3002\uff61\u06d4\u0964"  # full-width, ideographic, Arabic, Devanagari
+PUNCTUATION = frozenset("-" + COMMAS + FULL_STOPS)
+JOINERS = frozenset("_\u200c\u200d")
+# Scripts that do not separate words: Thai and Lao, Burmese, Khmer, Hiragana, and Chinese characters.
+UNSPACED = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x3005, 0x3007),
+    (0x3041, 0x309F),
+    (0x3400, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
 Span = tuple[int, int]
 
 
@@ -79,24 +93,33 @@ def read_template(render: Callable[[str], str]) -> tuple[str, str]:
     return before, after
 
 
+def normalise(text: str) -> str:
+    """Composed Unicode (NFC) in small letters with single spaces: what words are compared in."""
+    return " ".join(unicodedata.normalize("NFC", text.lower()).split())
+
+
 def find_words(text: str, phrases: Iterable[str]) -> dict[str, list[Span]]:
     """Where each phrase stands in ``text`` as whole words, as (start, end) pairs of characters.
 
     Longer phrases claim their place first, so "tree" does not match inside "palm tree" where both are looked for. A
-    part of a hyphenated word is no word.
+    part of a hyphenated word is no word. In scripts without spaces, a phrase is found wherever it stands.
     """
     claimed: list[Span] = []
     spans: dict[str, list[Span]] = {}
     for phrase in sorted(phrases, key=len, reverse=True):
-        pattern = rf"(?<!\w)(?<!\w-){re.escape(phrase)}(?!\w)(?!-\w)"
         free = [
-            match.span()
-            for match in re.finditer(pattern, text)
-            if all(match.end() <= start or end <= match.start() for start, end in claimed)
+            (start, end)
+            for start, end in _whole_words(text, phrase)
+            if all(end <= first or last <= start for first, last in claimed)
         ]
         spans[phrase] = free
         claimed += free
     return spans
+
+
+def in_word(letter: str) -> bool:
+    """Whether a character is part of words: letters, digits, and the marks that scripts like Devanagari add to them."""
+    return letter.isalnum() or letter in JOINERS or unicodedata.category(letter)[0] == "M"
 
 
 def tokens_in(span: Span, text: TokenSpans) -> list[int]:
@@ -111,8 +134,40 @@ def is_filler(text: str, span: Span) -> bool:
     if all(letter in PUNCTUATION for letter in piece):
         return True
     start, end = span[0] + text[slice(*span)].index(piece), span[0] + len(text[slice(*span)].rstrip())
-    while start > 0 and re.match(r"\w", text[start - 1]):
+    while _splits_word(text, start):
         start -= 1
-    while end < len(text) and re.match(r"\w", text[end]):
+    while _splits_word(text, end):
         end += 1
     return text[start:end] in STOP_WORDS
+
+
+def _whole_words(text: str, phrase: str) -> Iterator[Span]:
+    start = text.find(phrase)
+    while start >= 0:
+        end = start + len(phrase)
+        whole = _is_whole(text, start, end)
+        if whole:
+            yield start, end
+        start = text.find(phrase, max(end, start + 1) if whole else start + 1)
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    if _splits_word(text, start) or _splits_word(text, end):
+        return False
+    behind_hyphen = start >= 2 and text[start - 1] == "-" and in_word(text[start - 2])
+    before_hyphen = end + 2 <= len(text) and text[end] == "-" and in_word(text[end + 1])
+    return not (behind_hyphen or before_hyphen)
+
+
+def _splits_word(text: str, place: int) -> bool:
+    """Whether the characters on both sides of a place belong to one word."""
+    if not 0 < place < len(text):
+        return False
+    before, after = text[place - 1], text[place]
+    if unicodedata.category(after)[0] == "M":
+        return True
+    return in_word(before) and in_word(after) and not (_is_unspaced(before) or _is_unspaced(after))
+
+
+def _is_unspaced(letter: str) -> bool:
+    return any(first <= ord(letter) <= last for first, last in UNSPACED)
