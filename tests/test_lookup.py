@@ -13,7 +13,8 @@ def test_a_known_name_gives_its_entry_or_itself() -> None:
 
 
 def test_an_unknown_name_gives_the_choices_and_the_nearest_one() -> None:
-    with pytest.raises(ValueError, match=r"^unknown preset 'papr' \(did you mean 'paper'\?\); choose one of paper, plus$"):
+    said = r"^unknown preset 'papr' \(did you mean 'paper'\?\); choose one of paper, plus$"
+    with pytest.raises(ValueError, match=said):
         look_up(["paper", "plus"], "papr", "preset")
     with pytest.raises(ValueError, match=r"^unknown rule 'xyz'; choose one of a, b, or write your own$"):
         look_up(["a", "b"], "xyz", "rule", hint=", or write your own")
