@@ -19,12 +19,14 @@ class LocalModel:
     Args:
         model: hub id or folder.
         device: cpu, cuda, mps; the accelerator by default, if there is one.
+        question: what every image is asked.
     """
 
-    def __init__(self, model: str, device: str | None = None) -> None:
+    def __init__(self, model: str, device: str | None = None, *, question: str = REQUEST) -> None:
         import torch
         from transformers import pipeline
 
+        self._question = question
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         try:
             self._pipeline: Any = pipeline(
@@ -40,7 +42,7 @@ class LocalModel:
     def __call__(self, image: Image.Image, attempt: int) -> Reply:
         import torch
 
-        content = [{"type": "image", "image": image}, {"type": "text", "text": REQUEST}]
+        content = [{"type": "image", "image": image}, {"type": "text", "text": self._question}]
         torch.manual_seed(attempt)
         answers = self._pipeline(
             text=[{"role": "user", "content": content}],

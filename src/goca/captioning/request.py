@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from goca.datasets.base import VOID, Dataset, Sample
+from goca.datasets.published import PUBLISHED_KEYS, published_classes
+from goca.lookup import look_up
 from goca.text.align import BACKGROUND
 
 REQUEST = (
@@ -17,6 +19,34 @@ REQUEST = (
     "Example: (person, clothes), (car, wheel), tree, road, sky. "
     "Answer with that line alone."
 )
+
+
+PUBLISHED_REQUEST = (
+    "Describe this picture in one line of at most {words} words: nouns separated by commas, without adjectives or "
+    "numbers. First name the things in the foreground, then what is in the background, such as sky, wall or grass. "
+    "Name each thing of the following list that you see by the list's own word, and other things by theirs: {classes}. "
+    "Put the parts of one thing into one pair of parentheses, such as (person, clothes). "
+    "Answer with that line alone."
+)
+QUESTIONS = ("plain", "published")
+
+
+def write_question(question: str = "plain", dataset: Dataset | None = None) -> str:
+    """What a model is asked about every image.
+
+    ``published`` asks what the published captions were asked for, in our words: it lists the data set's classes (by
+    their published names where there are any), asks for foreground and background, and allows 20 words, on Context 35.
+
+    Raises:
+        ValueError: unknown question, or ``published`` without a data set.
+    """
+    if look_up(QUESTIONS, question, "question") == "plain":
+        return REQUEST
+    if dataset is None:
+        raise ValueError("the published question lists the classes of a data set; name it with --dataset")
+    classes = published_classes(dataset.key) if dataset.key in PUBLISHED_KEYS else dataset.classes
+    names = dict.fromkeys(words[0] for words in classes if words)
+    return PUBLISHED_REQUEST.format(words=35 if dataset.key == "context" else 20, classes=", ".join(names))
 
 
 @dataclass(frozen=True)

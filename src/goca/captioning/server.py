@@ -28,9 +28,18 @@ class Server:
             none.
         timeout: seconds that one answer may take.
         retries: how often one question is put again when the server fails.
+        question: what every image is asked.
     """
 
-    def __init__(self, model: str, base_url: str | None = None, *, timeout: float = 60, retries: int = 4) -> None:
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        *,
+        timeout: float = 60,
+        retries: int = 4,
+        question: str = REQUEST,
+    ) -> None:
         try:
             import openai
         except ImportError:
@@ -44,6 +53,7 @@ class Server:
             _check_url(base_url)
         self._model = model
         self._timeout = timeout
+        self._question = question
         self._openai = openai
         self._client = openai.OpenAI(
             api_key=self._key or "none", base_url=base_url, timeout=timeout, max_retries=retries
@@ -59,7 +69,7 @@ class Server:
                     {
                         "role": "user",
                         "content": [
-                            {"type": "text", "text": REQUEST},
+                            {"type": "text", "text": self._question},
                             {"type": "image_url", "image_url": {"url": encode(image)}},
                         ],
                     }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from goca.datasets.files import BACKGROUND, CLASS_LISTS, read_text
 
-PUBLISHED = CLASS_LISTS / "published"
+PUBLISHED_KEYS = ("voc", "context", "coco-object", "coco-stuff", "cityscapes", "ade20k")
 Classes = tuple[tuple[str, ...], ...]
 
 
@@ -22,11 +22,10 @@ def published_classes(key: str) -> Classes:
     Raises:
         ValueError: a data set without published words.
     """
-    path = PUBLISHED / f"{key}.txt"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in PUBLISHED.glob("*.txt")))
-        raise ValueError(f"no words were published for the data set {key!r}; choose one of {known}")
-    return tuple(() if line == BACKGROUND else tuple(line.split("|")) for line in read_text(path).splitlines())
+    if key not in PUBLISHED_KEYS:
+        raise ValueError(f"no words were published for the data set {key!r}; choose one of {', '.join(PUBLISHED_KEYS)}")
+    lines = read_text(CLASS_LISTS / "published" / f"{key}.txt").splitlines()
+    return tuple(() if line == BACKGROUND else tuple(line.split("|")) for line in lines)
 
 
 def published_indices(key: str, class_names: Sequence[str]) -> tuple[int, ...]:
