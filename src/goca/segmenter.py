@@ -149,7 +149,7 @@ class Segmenter:
             classes: names of the classes; synonyms are separated by ``|``.
             caption: a text that mentions them; without it the text is the names, separated by commas.
             background: phrases that stand for everything else, e.g. ``["background"]``.
-            seed: of the noise. An image's result does not depend on the other images of the list.
+            seed: of the noise. The other images of the list change an image's maps by rounding at most.
 
         Raises:
             ValueError: an image that cannot be read, or classes that do not fit the model or the caption.

@@ -18,7 +18,20 @@ from goca.segmenter import Segmenter
 DISTILLED = ("flux", "flux2")
 GUIDED = ["flux undistilled", *(name for name in tiny.FAMILIES if name not in DISTILLED)]
 PROMPT = "cat, grass"
-EXACT = ("unet", "zimage", "auraflow", "chroma")  # whose batches are their singles to the last bit
+# Families whose tiny denoisers do not enlarge the rounding of a batch until a pixel changes its region.
+STEADY = (
+    "flux undistilled",
+    "unet",
+    "lumina2",
+    "zimage",
+    "qwenimage",
+    "flux2-klein",
+    "sd3",
+    "auraflow",
+    "chroma",
+    "sana",
+)
+ROUNDING = 1e-5  # of float32, relative to the largest latent
 STEPS = 4
 SIZES = {"SanaPipeline": (64, 96), "HunyuanDiTPipeline": (128, 192)}
 
@@ -84,15 +97,16 @@ def test_every_family(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(draw(pipeline, num_inference_steps=2), plain)
 
 
-@pytest.mark.parametrize("family", EXACT)
+@pytest.mark.parametrize("family", STEADY)
 def test_a_batch_is_its_singles(family: str) -> None:
     pipeline, other = build(family), "dog, palm tree"
     with SemanticGuidance(pipeline):
         batch = draw(pipeline, [PROMPT, other], (3, 4))
         singles = torch.cat([draw(pipeline, PROMPT, (3,)), draw(pipeline, other, (4,))])
         repeated = draw(pipeline, PROMPT, (3, 4), num_images_per_prompt=2)
-    assert torch.equal(batch, singles)
-    assert torch.equal(repeated[0], singles[0])
+    tolerance = ROUNDING * singles.abs().max()
+    assert (batch - singles).abs().max() < tolerance
+    assert (repeated[0] - singles[0]).abs().max() < tolerance
 
 
 def test_shorter_prompts_that_are_padded_in_front_keep_their_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def evaluate(
     """Records of the first ``limit`` images, in order.
 
     An image's record depends neither on the others nor, on a CPU, on ``batch``. (On an accelerator ``batch`` images
-    share a forward, always the same ones, because its last bits depend on the company.)
+    share a forward, always the same ones, because rounding depends on the batch.)
 
     Args:
         batch: images that are read, computed and written down together.
