@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from goca.text.spans import COMMAS, FULL_STOPS, STOP_WORDS, in_word, normalise
 
@@ -107,7 +108,4 @@ def _nouns(text: str, names: Container[str]) -> list[str]:
 
 
 def _bare_noun(text: str) -> str:
-    words = text.split()
-    while words and words[0] in STOP_WORDS:
-        words = words[1:]
-    return " ".join(words)
+    return " ".join(dropwhile(STOP_WORDS.__contains__, text.split()))

@@ -104,16 +104,12 @@ def find_words(text: str, phrases: Iterable[str]) -> dict[str, list[Span]]:
     Longer phrases claim their place first, so "tree" does not match inside "palm tree" where both are looked for. A
     part of a hyphenated word is no word. In scripts without spaces, a phrase is found wherever it stands.
     """
-    claimed: list[Span] = []
+    claimed = bytearray(len(text))
     spans: dict[str, list[Span]] = {}
     for phrase in sorted(phrases, key=len, reverse=True):
-        free = [
-            (start, end)
-            for start, end in _whole_words(text, phrase)
-            if all(end <= first or last <= start for first, last in claimed)
-        ]
-        spans[phrase] = free
-        claimed += free
+        spans[phrase] = [(start, end) for start, end in _whole_words(text, phrase) if not any(claimed[start:end])]
+        for start, end in spans[phrase]:
+            claimed[start:end] = b"\1" * (end - start)
     return spans
 
 
