@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 import goca
 from goca.cli import app
 from goca.cli.common import sentence, split_list
-from goca.cli.segment import file_stems
 from goca.datasets.scenes import CLASS_NAMES, make_scene
+from goca.storage.names import file_stems
 
 Run = Callable[..., Result]
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from goca.result import Segmentation, file_names
+from goca.result import Segmentation
+from goca.storage.names import file_names
 
 
 def segmentation(

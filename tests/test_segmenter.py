@@ -12,7 +12,8 @@ from PIL import Image
 
 from goca import Method, Segmenter
 from goca.datasets.scenes import CLASS_NAMES, make_scene
-from goca.evaluation.runner import evaluate_scenes
+from goca.evaluation.baselines import find_variants
+from goca.evaluation.experiment import Experiment
 from goca.method import PRESETS
 from goca.models import LoadedModel, wrap
 from goca.segmenter import resolve_method
@@ -149,7 +150,7 @@ def embedded(request: pytest.FixtureRequest) -> Segmenter:
 
 
 def test_embedded_models_segment_scenes_well_beyond_vanilla(embedded: Segmenter) -> None:
-    results = evaluate_scenes(embedded, ["vanilla", "paper"], limit=16, seed=41)
+    results = Experiment.open("scenes", limit=16, seed=41).run(embedded, find_variants(["vanilla", "paper"]))["results"]
     vanilla, paper = (result["miou"] for result in results)
     assert paper > 0.6
     assert paper > vanilla

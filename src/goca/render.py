@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -10,9 +12,10 @@ from jaxtyping import Bool, Float, Integer
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
+from goca.classes import BACKGROUND
+
 Colour = tuple[int, int, int]
 
-BACKGROUND = "background"
 BACKGROUND_COLOUR: Colour = (48, 48, 48)
 MAX_CLASSES = 256
 MIN_OVERLAY_SIDE = 480
@@ -154,6 +157,15 @@ def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, object]:
     """COCO's compressed run-length code of a mask: ``{"size": [height, width], "counts": "..."}``."""
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def data_uri(image: Image.Image, side: int, quality: int) -> str:
+    """The picture, reduced to at most ``side`` pixels a side, as a JPEG of that quality in a ``data:`` address."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _shorten(name: str) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +13,7 @@ from jaxtyping import Float, Integer
 from PIL import Image
 
 from goca import render
+from goca.export import DEFAULT_FORMATS, Exporter
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,54 +91,27 @@ class Segmentation:
         size = {"width": self.image.width, "height": self.image.height}
         return {"image": size, "classes": entries, "notes": list(self.notes)}
 
-    def save(self, folder: str | Path, stem: str = "image") -> dict[str, Path]:
-        """Write the labels, the overlay, a heat map per class and the JSON file; either all of them or none.
+    def save(
+        self, folder: str | Path, stem: str = "image", formats: Sequence[str] = DEFAULT_FORMATS
+    ) -> dict[str, Path]:
+        """Write files into a folder; either all of them or none.
 
-        Files: ``<stem>_labels.png``, ``<stem>_overlay.png``, ``<stem>_heat_<class>.png``, ``<stem>.json``.
+        By default ``<stem>_labels.png``, ``<stem>_overlay.png``, ``<stem>_heat_<class>.png`` for each class and
+        ``<stem>.json``.
+
+        Args:
+            formats: keys of :data:`goca.export.FORMATS`. :class:`goca.export.Exporter` writes many images.
 
         Returns:
-            the paths under ``"labels"``, ``"overlay"``, ``"heat <class>"`` and ``"json"``.
+            the path of each file; by default under ``"labels"``, ``"overlay"``, ``"heat <class>"`` and ``"json"``.
 
         Raises:
-            OSError: the folder cannot be written to.
+            ValueError: unknown format. OSError: the folder cannot be written to.
         """
-        pictures = {
-            "labels": (f"{stem}_labels.png", self.label_image()),
-            "overlay": (f"{stem}_overlay.png", self.overlay()),
-        }
-        for name, slug in zip(self.classes, file_names(self.classes), strict=True):
-            pictures[f"heat {name}"] = (f"{stem}_heat_{slug}.png", self.heat_map(name))
-        description = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".goca-", dir=folder) as scratch:
-                for file, picture in pictures.values():
-                    picture.save(Path(scratch, file))
-                Path(scratch, f"{stem}.json").write_text(description + "\n", encoding="utf-8")
-                for file in sorted(os.listdir(scratch)):
-                    os.replace(Path(scratch, file), folder / file)
-        except OSError as error:
-            raise OSError(
-                f"cannot write to the folder {folder} ({error.strerror or error}); choose another one"
-            ) from error
-        return {**{key: folder / file for key, (file, _) in pictures.items()}, "json": folder / f"{stem}.json"}
+        exporter = Exporter(folder, formats)
+        return exporter.add(self, stem) | exporter.finish()
 
     def _score(self, index: int) -> Float[np.ndarray, "height width"]:
         grid = torch.from_numpy(np.ascontiguousarray(self.maps[index], dtype=np.float32))[None, None]
         size = (self.image.height, self.image.width)
         return torch.nn.functional.interpolate(grid, size, mode="bilinear").clamp(0, 1)[0, 0].numpy()
-
-
-def file_names(names: Sequence[str]) -> list[str]:
-    """Lower-case file name parts of class names or paths' stems, all different: letters, digits, ``-`` and ``_``."""
-    taken: set[str] = set()
-    slugs = []
-    for name in names:
-        base = re.sub(r"[^\w]+", "-", name.lower()).strip("-")[:60] or "class"
-        slug, number = base, 2
-        while slug in taken:
-            slug, number = f"{base}-{number}", number + 1
-        taken.add(slug)
-        slugs.append(slug)
-    return slugs

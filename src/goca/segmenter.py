@@ -14,6 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
+from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_to_model, read_image
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.maps.background import assign_labels
@@ -82,7 +83,7 @@ class Segmenter:
         name: str = DEFAULT_MODEL,
         *,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         revision: str | None = None,
         offload: str | None = None,
         lora: str | None = None,
@@ -121,6 +122,7 @@ class Segmenter:
         *,
         caption: str | None = None,
         background: Sequence[str] = (),
+        threshold: float | None = None,
         seed: int = 0,
     ) -> Segmentation: ...
     @overload
@@ -131,6 +133,7 @@ class Segmenter:
         *,
         caption: str | None = None,
         background: Sequence[str] = (),
+        threshold: float | None = None,
         seed: int = 0,
     ) -> list[Segmentation]: ...
     def __call__(
@@ -140,6 +143,7 @@ class Segmenter:
         *,
         caption: str | None = None,
         background: Sequence[str] = (),
+        threshold: float | None = None,
         seed: int = 0,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images into the given classes.
@@ -149,6 +153,7 @@ class Segmenter:
             classes: names of the classes; synonyms are separated by ``|``.
             caption: a text that mentions them; without it the text is the names, separated by commas.
             background: phrases that stand for everything else, e.g. ``["background"]``.
+            threshold: of the background, instead of the method's; there is a background then.
             seed: of the noise. The other images of the list change an image's maps by rounding at most.
 
         Raises:
@@ -165,7 +170,7 @@ class Segmenter:
                 latents = self.encode(pictures)
                 (scores,), errors = self.score(latents, [prompt] * len(pictures), [self.method], seed)
                 for picture, maps, error in zip(pictures, scores, errors, strict=True):
-                    results.append(self.segmentation(picture, maps, error, bool(prompt.background)))
+                    results.append(self.segmentation(picture, maps, error, bool(prompt.background), threshold))
         return results if several else results[0]
 
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
@@ -320,21 +325,28 @@ class Segmenter:
         return None if predicted is None else backbone.noise_level(timestep, latents).clean(noisy, predicted)
 
     def segmentation(
-        self, image: Image, maps: ScoreMaps, error: float = 0.0, has_background: bool = False
+        self,
+        image: Image,
+        maps: ScoreMaps,
+        error: float = 0.0,
+        has_background: bool = False,
+        threshold: float | None = None,
     ) -> Segmentation:
         """Labels, scores and notes of an image from its refined maps.
 
         Args:
             error: of the predicted clean latent, see :meth:`score`.
             has_background: whether the prompt names background phrases.
+            threshold: of the background, instead of the method's.
         """
-        method, spec = self.method, self.model.spec
+        spec = self.model.spec
+        method = self.method if threshold is None else replace(self.method, threshold=threshold)
         maps = pamr(maps, image, method.pamr)
         size = (image.height, image.width)
         with_background = has_background or method.threshold is not None
         labels = assign_labels(maps, size, method.background if with_background else None, method.threshold or 0.0)
         stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
-        names = (*maps.classes, "background") if with_background else maps.classes
+        names = (*maps.classes, BACKGROUND) if with_background else maps.classes
         unfamiliar = spec.ood_threshold is not None and error > spec.ood_threshold
         notes = [UNFAMILIAR.format(name=spec.name)] if unfamiliar else []
         if len(names) == 1:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import toy
@@ -19,8 +19,10 @@ from typer.testing import CliRunner, Result
 
 import goca
 from goca.cli import app
-from goca.cli.evaluate import DatasetOption, unknown_words
 from goca.datasets import DATASETS
+from goca.evaluation.baselines import BASELINES
+from goca.evaluation.experiment import unknown_words
+from goca.method import PRESETS
 from goca.models.specs import MODELS
 
 Run = Callable[..., Result]
@@ -43,8 +45,8 @@ def toy_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
         asked.update(options)
         return toy.Toy(5, broken=(1,))
 
-    monkeypatch.setattr("goca.datasets.open_dataset", open_dataset)
-    monkeypatch.setattr("goca.cli.evaluate.load_segmenter", lambda **options: toy.segmenter())
+    monkeypatch.setattr("goca.evaluation.experiment.open_dataset", open_dataset)
+    monkeypatch.setattr("goca.cli.options.ModelOptions.load", lambda options, preset=None: toy.segmenter())
     run.asked = asked  # type: ignore[attr-defined]
     return run
 
@@ -135,7 +137,7 @@ def test_captions_from_a_file(toy_run: Run) -> None:
         (("--presets", ","), "name at least one preset"),
         (("--protocol", "mine"), "unknown protocol 'mine'; choose one of paper, standard"),
         (("--alignment", "loose"), "unknown alignment 'loose'; choose one of exact, published"),
-        (("--resume",), "--resume continues the records of a folder; name it with --out"),
+        (("--resume",), "--resume continues the results of a folder; name it with --out"),
         (("--captions", "gone.json"), "gone.json"),
         (("--out", "file"), "cannot write to the folder file (file is a file)"),
         (("--presets", "manual"), "tiny has no hand-picked layers for the preset 'manual'"),
@@ -150,7 +152,7 @@ def test_refused_runs_write_nothing(toy_run: Run, words: tuple[str, ...], messag
 def test_a_resumed_run_with_other_settings_is_refused(toy_run: Run) -> None:
     words = ("evaluate", "--dataset", "voc", "--presets", "vanilla", "--limit", 1, "--out", "o")
     assert toy_run(*words).exit_code == 0
-    assert "o/records.jsonl holds records already" in refusal(toy_run(*words))
+    assert "o/records.jsonl holds results already" in refusal(toy_run(*words))
     message = refusal(toy_run(*words, "--resume", "--seed", 1, "--threshold", 0.5))
     assert "seed was 0 and is now 1; protocol threshold was null and is now 0.5" in message
 
@@ -170,7 +172,8 @@ def test_words_that_a_small_model_has_never_seen_are_named() -> None:
 
 
 def test_unknown_data_sets_are_refused(run: Run) -> None:
-    assert f"Data set: {', '.join(DATASETS)}." in " ".join(get_args(DatasetOption)[1].help.split())
+    shown = run("evaluate", "--help").stdout
+    assert all(name in shown for name in (*DATASETS, "published", *PRESETS, *BASELINES))
     assert "scenes" in refusal(run("evaluate", "--dataset", "imagenet"))
 
 

@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 from goca.cli import app
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.embedded import supervised
-from goca.embedded.scene_parser import SceneParser, build_network
-from goca.evaluation.generation import experiment
+from goca.evaluation.generation import experiment, scenes, table
+from goca.evaluation.generation.scene_parser import SceneParser
 from goca.evaluation.generation.statistics import Reference, draw_counts, frechet_distance, interval
-from goca.storage.journal import RecordFile
+from goca.storage.journal import Journal
 
 SCENES = [make_scene(31, index) for index in range(12)]
 
@@ -59,7 +59,7 @@ def test_one_percent_of_the_pixels_is_found(judge: SceneParser) -> None:
 def test_the_shipped_judge_is_measured_as_the_trained_one_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     supervised.main(limit=4)
     assert float(capsys.readouterr().out.split("mIoU")[1]) > 0.8
-    build_network().half().save_pretrained(tmp_path)
+    supervised.build_network().half().save_pretrained(tmp_path)
     supervised.main(weights=tmp_path, limit=2)
     assert float(capsys.readouterr().out.split("mIoU")[1]) < 0.5
 
@@ -135,13 +135,13 @@ def test_masks_are_compared_over_all_images() -> None:
     ]
     counts = np.array([[1, 1], [2, 0]])
     expected = [np.mean([3 / 4, 9 / 13, 0 / 3]), np.mean([3 / 4, 4 / 5])]
-    np.testing.assert_allclose(experiment.mask_miou(entries, counts), expected)
+    np.testing.assert_allclose(scenes.mask_miou(entries, counts), expected)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment, "REFERENCE", 12)
+    monkeypatch.setattr(scenes, "REFERENCE", 12)
     monkeypatch.setattr(experiment, "draw_counts", partial(draw_counts, resamples=50))
     fixed = ("--model", "scenes-unet", "--device", "cpu", "--steps", "2", "--prompts", "2", "--out", "d")
     return lambda *words: CliRunner().invoke(app, ["guidance-table", *fixed, *map(str, words)])
@@ -156,16 +156,16 @@ def test_a_table_goes_on_where_it_was_killed(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("--scales", "4,7.5", "--guidance", "cfg,goca")
-    append, written = RecordFile.append, []
+    append, written = Journal.append, []
 
-    def stop(self: RecordFile, entries: Any) -> None:
+    def stop(self: Journal, entries: Any) -> None:
         if len(written) == 5:
             raise KeyboardInterrupt
         written.append(entries)
         append(self, entries)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecordFile, "append", stop)
+        patch.setattr(Journal, "append", stop)
         assert run(*settings).exit_code != 0
     lines = (tmp_path / "d/records.jsonl").read_bytes()
     assert lines.count(b"\n") == 6 and not (tmp_path / "d/results.json").exists()
@@ -188,11 +188,11 @@ def test_a_table_goes_on_where_it_was_killed(
         assert guided["difference"][key]["value"] == pytest.approx(guided[key]["value"] - plain[key]["value"])
     assert guided["difference"]["frechet"]["value"] != 0
     assert answer["real"]["object_recall"]["value"] == 1 and answer["real"]["mask_miou"]["value"] > 0.8
-    table = (tmp_path / "d/table.md").read_text()
-    assert experiment.show({"value": -0.0004, "low": -0.02, "high": -0.0}, "found") == "0.000 [-0.020, 0.000]"
+    written_table = (tmp_path / "d/table.md").read_text()
+    assert table.show({"value": -0.0004, "low": -0.02, "high": -0.0}, "found") == "0.000 [-0.020, 0.000]"
     cells = (plain["frechet"], guided["frechet"], guided["difference"]["frechet"])
-    line = " | ".join(experiment.show(each, "frechet") for each in cells)
-    assert "| scale | cfg | goca | goca - cfg |" in table and f"| 4 | {line} |" in table
+    line = " | ".join(table.show(each, "frechet") for each in cells)
+    assert "| scale | cfg | goca | goca - cfg |" in written_table and f"| 4 | {line} |" in written_table
 
     shown = run(*settings, "--out", "e")
     assert shown.exit_code == 0 and "object recall; real scenes" in shown.stdout
@@ -217,7 +217,7 @@ def test_refusals(run: Callable[..., Result], tmp_path: Path, words: tuple[str, 
 
 def test_one_prompt_has_no_covariance(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a distance between sets of images needs at least 2 prompts, not 1"):
-        experiment.SceneMeasures(tmp_path, 1, 31)
+        scenes.SceneMeasures(tmp_path, 1, 31)
 
 
 @pytest.fixture

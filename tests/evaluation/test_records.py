@@ -7,24 +7,24 @@ from pathlib import Path
 import pytest
 
 from goca.storage.atomic import write_atomically
-from goca.storage.journal import RecordFile
+from goca.storage.journal import Journal
 
 CONFIG = {"model": "tiny", "seed": 5, "methods": {"paper": {"heads": None}}, "thresholds": (0.0, 0.1)}
 ENTRIES = [{"index": 0, "name": "ä.png"}, {"index": 1, "name": "b.png"}]
 
 
 def written(path: Path) -> Path:
-    with RecordFile(path, CONFIG) as file:
+    with Journal(path, CONFIG) as file:
         file.append(ENTRIES)
     return path
 
 
 def test_a_resumed_file_has_the_entries_and_goes_on(tmp_path: Path) -> None:
     path = written(tmp_path / "records.jsonl")
-    with RecordFile(path, CONFIG, resume=True) as file:
+    with Journal(path, CONFIG, resume=True) as file:
         assert file.entries == ENTRIES
         file.append([{"index": 2, "name": "c.png"}])
-    with RecordFile(path, CONFIG, resume=True) as file:
+    with Journal(path, CONFIG, resume=True) as file:
         assert [entry["index"] for entry in file.entries] == [0, 1, 2]
 
 
@@ -32,19 +32,19 @@ def test_a_resumed_file_has_the_entries_and_goes_on(tmp_path: Path) -> None:
 def test_a_half_written_last_line_is_left_out(tmp_path: Path, lost: int) -> None:
     path = written(tmp_path / "records.jsonl")
     path.write_bytes(path.read_bytes()[:-lost])
-    with RecordFile(path, CONFIG, resume=True) as file:
+    with Journal(path, CONFIG, resume=True) as file:
         assert file.entries == ENTRIES[:1]
         file.append(ENTRIES[1:])
-    with RecordFile(path, CONFIG, resume=True) as file:
+    with Journal(path, CONFIG, resume=True) as file:
         assert file.entries == ENTRIES
 
 
 def test_a_half_written_header_is_a_new_start(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text('{"config":{"mod')
-    with RecordFile(path, CONFIG) as file:
+    with Journal(path, CONFIG) as file:
         file.append(ENTRIES)
-    with RecordFile(path, CONFIG, resume=True) as file:
+    with Journal(path, CONFIG, resume=True) as file:
         assert file.entries == ENTRIES
 
 
@@ -57,14 +57,14 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         "size was not there and is now 64; resume with the same settings or choose another --out"
     )
     with pytest.raises(ValueError, match=message):
-        RecordFile(path, changed, resume=True)
+        Journal(path, changed, resume=True)
     assert path.read_bytes() == before
 
 
 def test_records_are_not_overwritten(tmp_path: Path) -> None:
     path = written(tmp_path / "records.jsonl")
-    with pytest.raises(ValueError, match="holds records already; continue them with --resume"):
-        RecordFile(path, CONFIG)
+    with pytest.raises(ValueError, match="holds results already; continue them with --resume"):
+        Journal(path, CONFIG)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "{}", "\0\0\0"])
@@ -73,7 +73,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([lines[0], line, lines[2], ""]), encoding="utf-8")
     with pytest.raises(ValueError, match=r"line 2 of .* is damaged; start again with another --out"):
-        RecordFile(path, CONFIG, resume=True)
+        Journal(path, CONFIG, resume=True)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from goca.storage.journal import RecordFile
+from goca.storage.journal import Journal
 
 Settings = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Entry:
+class Answer:
     """What came of one image: a caption, or why there is none; the tokens of all its questions and answers."""
 
     index: int
@@ -23,11 +22,11 @@ class Entry:
     completion_tokens: int = 0
 
 
-class Journal:
-    """A file of :class:`Entry` lines that threads may append to; a context manager.
+class Answers:
+    """A journal of :class:`Answer` lines that threads may append to; a context manager.
 
     Attributes:
-        entries: all that the file holds, oldest first.
+        all: what the file holds and what was added, oldest first.
 
     Raises:
         ValueError: the file was begun with other settings, or is damaged.
@@ -35,22 +34,20 @@ class Journal:
 
     def __init__(self, path: Path, settings: Settings) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._records = RecordFile(path, settings, resume=True)
-        self._lock = threading.Lock()
+        self._journal = Journal(path, settings, resume=True)
         try:
-            self.entries = [Entry(**record) for record in self._records.entries]
+            self.all = [Answer(**entry) for entry in self._journal.entries]
         except TypeError:
-            self._records.close()
+            self._journal.close()
             raise ValueError(f"{path} holds no captions; delete it or choose another file with --out") from None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Answers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._records.close()
+        self._journal.close()
 
-    def add(self, entry: Entry) -> None:
-        """Write one entry at once."""
-        with self._lock:
-            self._records.append([asdict(entry)])
-            self.entries.append(entry)
+    def add(self, answer: Answer) -> None:
+        """Write one answer at once."""
+        self._journal.append([asdict(answer)])
+        self.all.append(answer)

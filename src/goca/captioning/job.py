@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from goca.captioning.answers import Entry, Journal, Settings
-from goca.captioning.request import Reply
+from PIL.Image import Image
+
+from goca.captioning.answers import Answer, Answers, Settings
+from goca.captioning.request import Reply, name_classes
+from goca.captioning.sources import Source
+from goca.datasets.base import Dataset, Sample
+from goca.images import read_image
 from goca.storage.captions import save_captions
 from goca.text.grammar import check_answer
 
@@ -35,6 +41,75 @@ class Summary:
     resumed: int
     prompt_tokens: int
     completion_tokens: int
+
+
+def caption_files(
+    images: Sequence[str],
+    source: Source,
+    out: Path,
+    *,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Caption image files; a caption is filed under the name of the file, without its folder.
+
+    Args:
+        images: paths.
+        limit: at most so many images.
+        source, out, progress: see :func:`caption_all`.
+
+    Raises:
+        ValueError: see :func:`check_files` and :func:`caption_all`. OSError: see :func:`caption_all`.
+    """
+    check_files(images)
+    subjects = {Path(path).name: partial(read_image, path) for path in images[:limit]}
+    return caption_all(subjects, source.ask, out, source.settings, concurrency=source.concurrency, progress=progress)
+
+
+def check_files(images: Sequence[str]) -> None:
+    """Raise ``ValueError`` where a file is missing or two have the same name."""
+    for path in images:
+        if not Path(path).is_file():
+            raise ValueError(f"no such image file: {path}; check the path")
+    names = [Path(path).name for path in images]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two images are called {twice[0]}; caption files tell images by name, so rename one")
+
+
+def caption_dataset(
+    dataset: Dataset,
+    source: Source | None,
+    out: Path,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Caption the images of a data set.
+
+    Args:
+        source: ``None`` names the classes that the target labels have.
+        split: of the data set, if one was chosen; a file begun with another is not continued.
+        limit: at most so many images.
+        out, progress: see :func:`caption_all`.
+
+    Raises:
+        ValueError, OSError: see :func:`caption_all`.
+    """
+    chosen = {"data set": dataset.key} | ({} if split is None else {"split": split})
+    samples = {name: partial(dataset.__getitem__, index) for index, name in enumerate(dataset.names[:limit])}
+    if source is None:
+        return caption_all(
+            samples,
+            lambda sample, attempt: Reply(name_classes(dataset, sample)),
+            out,
+            {"source": "classes", **chosen},
+            progress=progress,
+        )
+    images = {name: partial(_read_image, read) for name, read in samples.items()}
+    settings = {**source.settings, **chosen}
+    return caption_all(images, source.ask, out, settings, concurrency=source.concurrency, progress=progress)
 
 
 def caption_all(
@@ -62,11 +137,11 @@ def caption_all(
         ValueError: ``out`` exists and was not interrupted; other settings; a damaged partial file.
         OSError: see :class:`SourceError`; what was answered before is kept.
     """
-    partial = out.with_name(out.name + ".partial.jsonl")
-    if out.exists() and not partial.exists():
+    unfinished = out.with_name(out.name + ".partial.jsonl")
+    if out.exists() and not unfinished.exists():
         raise ValueError(f"{out} exists already; delete it or choose another file with --out")
-    with Journal(partial, settings) as journal:
-        captions = {entry.name: entry.caption for entry in journal.entries if entry.caption is not None}
+    with Answers(unfinished, settings) as answers:
+        captions = {answer.name: answer.caption for answer in answers.all if answer.caption is not None}
         resumed = len(captions)
         waiting = [(index, name) for index, name in enumerate(subjects) if name not in captions]
         before = len(subjects) - len(waiting)
@@ -76,7 +151,7 @@ def caption_all(
             if stop.is_set():
                 return
             try:
-                journal.add(_describe(index, name, read, ask))
+                answers.add(_describe(index, name, read, ask))
             except BaseException:
                 stop.set()
                 raise
@@ -90,28 +165,28 @@ def caption_all(
                     progress(done, len(subjects))
             finally:
                 stop.set()
-    found = {entry.name: entry for entry in journal.entries}
+    found = {answer.name: answer for answer in answers.all}
     order = [*(name for name in subjects if name in found), *(name for name in found if name not in subjects)]
     ordered = [found[name] for name in order]
     summary = Summary(
-        {entry.name: entry.caption for entry in ordered if entry.caption is not None},
-        {entry.name: entry.failure for entry in ordered if entry.failure is not None},
+        {answer.name: answer.caption for answer in ordered if answer.caption is not None},
+        {answer.name: answer.failure for answer in ordered if answer.failure is not None},
         resumed,
-        sum(entry.prompt_tokens for entry in journal.entries),
-        sum(entry.completion_tokens for entry in journal.entries),
+        sum(answer.prompt_tokens for answer in answers.all),
+        sum(answer.completion_tokens for answer in answers.all),
     )
     save_captions(out, summary.captions)
     if not summary.failures:
-        partial.unlink()
+        unfinished.unlink()
     return summary
 
 
-def _describe(index: int, name: str, read: Callable[[], Subject], ask: Callable[[Subject, int], Reply]) -> Entry:
+def _describe(index: int, name: str, read: Callable[[], Subject], ask: Callable[[Subject, int], Reply]) -> Answer:
     """Ask about one image until an answer follows the grammar."""
     try:
         subject = read()
     except (ValueError, OSError) as error:
-        return Entry(index, name, None, str(error))
+        return Answer(index, name, None, str(error))
     failure, tokens = "", (0, 0)
     replies: list[Reply] = []
     for attempt in range(ATTEMPTS):
@@ -122,7 +197,11 @@ def _describe(index: int, name: str, read: Callable[[], Subject], ask: Callable[
             break
         tokens = sum(each.prompt_tokens for each in replies), sum(each.completion_tokens for each in replies)
         try:
-            return Entry(index, name, check_answer(replies[-1].text), None, *tokens)
+            return Answer(index, name, check_answer(replies[-1].text), None, *tokens)
         except ValueError as error:
             failure = f"{error} (asked {len(replies)} times)"
-    return Entry(index, name, None, failure, *tokens)
+    return Answer(index, name, None, failure, *tokens)
+
+
+def _read_image(read: Callable[[], Sample]) -> Image:
+    return read().image

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from goca.classes import BACKGROUND
 from goca.datasets.base import VOID, Dataset, Sample
 from goca.datasets.published import PUBLISHED_KEYS, published_classes
 from goca.lookup import look_up
-from goca.text.align import BACKGROUND
 
 REQUEST = (
     "List what this picture shows as one line of nouns separated by commas, the most prominent thing first. "

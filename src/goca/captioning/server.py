@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from urllib.parse import urlsplit
 
 from PIL import Image
 
 from goca.captioning.request import REQUEST, Reply, SourceError
+from goca.render import data_uri
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_SIDE = 1024
+JPEG_QUALITY = 90
 LONGEST_ANSWER = 1024
 
 
@@ -70,7 +70,7 @@ class Server:
                         "role": "user",
                         "content": [
                             {"type": "text", "text": self._question},
-                            {"type": "image_url", "image_url": {"url": encode(image)}},
+                            {"type": "image_url", "image_url": {"url": data_uri(image, LONGEST_SIDE, JPEG_QUALITY)}},
                         ],
                     }
                 ],
@@ -102,15 +102,6 @@ class Server:
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "...") if self._key else text
-
-
-def encode(image: Image.Image) -> str:
-    """A picture of at most 1024 pixels a side as a JPEG ``data:`` address."""
-    small = image.convert("RGB")
-    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _check_url(base_url: str) -> None:

@@ -7,7 +7,8 @@ import os
 import typer
 
 from goca.cli import ablate, bench, caption, evaluate, generate, guidance_table, models, scenes, segment, verify
-from goca.cli.common import OneSentenceErrors, OptionalRay
+from goca.cli.common import OneSentenceErrors
+from goca.cli.options import Command, grouped
 
 app = typer.Typer(
     name="goca",
@@ -17,16 +18,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.command(cls=OptionalRay)(segment.segment)
-app.command()(generate.generate)
-app.command()(guidance_table.guidance_table)
-app.command()(models.models)
-app.command()(scenes.scenes)
-app.command(cls=OptionalRay)(evaluate.evaluate)
-app.command()(ablate.ablate)
-app.command()(verify.verify)
-app.command()(bench.bench)
-app.command()(caption.caption)
+for command in (
+    segment.segment,
+    generate.generate,
+    guidance_table.guidance_table,
+    models.models,
+    scenes.scenes,
+    evaluate.evaluate,
+    ablate.ablate,
+    verify.verify,
+    bench.bench,
+    caption.caption,
+):
+    app.command(cls=Command)(grouped(command))
 
 
 def main() -> None:

@@ -6,64 +6,12 @@ from typing import Any
 
 from rich.table import Table
 
-from goca.cli.common import (
-    AspectOption,
-    DeviceOption,
-    DtypeOption,
-    FastOption,
-    LoraOption,
-    ModelOption,
-    OffloadOption,
-    RevisionOption,
-    SizeOption,
-    clean_stdout,
-)
-from goca.cli.evaluate import (
-    AlignmentOption,
-    BatchOption,
-    CaptionsOption,
-    DatasetOption,
-    JsonOption,
-    LimitOption,
-    OutOption,
-    ProtocolOption,
-    Request,
-    ResumeOption,
-    RootOption,
-    SeedOption,
-    SplitOption,
-    ThresholdOption,
-    figures,
-    finish,
-    run,
-    title,
-)
+from goca.cli.common import clean_stdout, progress
+from goca.cli.evaluate import figures, finish, title
+from goca.cli.options import EvaluationOptions, JsonOption, ModelOptions
 
 
-def ablate(
-    dataset: DatasetOption = "scenes",
-    root: RootOption = None,
-    split: SplitOption = None,
-    protocol: ProtocolOption = "standard",
-    threshold: ThresholdOption = None,
-    captions: CaptionsOption = None,
-    alignment: AlignmentOption = "exact",
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    batch: BatchOption = 8,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    offload: OffloadOption = None,
-    revision: RevisionOption = None,
-    lora: LoraOption = None,
-    fast: FastOption = False,
-    size: SizeOption = None,
-    keep_aspect: AspectOption = False,
-    out: OutOption = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+def ablate(what: EvaluationOptions, model: ModelOptions, as_json: JsonOption = False) -> None:
     """Measure what head aggregation, layer aggregation and rescaling add, each alone and together.
 
     The rows are those of the paper's ablation, all from one pass over the images: none (plain averages), hand-picked
@@ -72,23 +20,11 @@ def ablate(
 
     Example: goca ablate --dataset scenes --limit 60
     """
-    request = Request(dataset, root, split, protocol, threshold, captions, alignment, limit, seed, batch, out, resume)
     with clean_stdout():
-        from goca.evaluation.baselines import ablation
-
-        answer = run(
-            request,
-            ablation,
-            model=model,
-            device=device,
-            dtype=dtype,
-            offload=offload,
-            revision=revision,
-            lora=lora,
-            fast=fast,
-            size=size,
-            keep_aspect=keep_aspect,
-        )
+        experiment = what.open()
+        segmenter = model.load()
+        with progress("evaluating") as report:
+            answer = experiment.ablate(segmenter, **what.writing, model_options=model.unnamed, progress=report)
     finish(answer, ablation_table(answer), as_json)
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goca.cli.common import DeviceOption, check_device, clean_stdout, print_json, progress
+from goca.cli.common import clean_stdout, print_json, progress
+from goca.cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from goca.captioning.job import Summary
-    from goca.captioning.request import Reply
-    from goca.datasets.base import Sample
-
-SOURCES = ("classes", "openai", "transformers")
 
 
 def caption(
@@ -31,7 +24,7 @@ def caption(
         ),
     ] = "openai",
     out: Annotated[Path, typer.Option(help="Caption file to write.")] = Path("captions.json"),
-    dataset: Annotated[str | None, typer.Option(help="Data set to caption instead of image files.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set to caption instead of image files: {datasets}.")] = None,
     root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
     split: Annotated[str | None, typer.Option(help="The data set's split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
@@ -51,7 +44,7 @@ def caption(
         float | None, typer.Option(min=0, help="openai: price of a million tokens answered.")
     ] = None,
     device: DeviceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Name the things in images, in the format that 'goca evaluate' reads.
 
@@ -61,90 +54,37 @@ def caption(
     Example: goca caption photo.jpg --base-url http://localhost:8000/v1 --model qwen2.5-vl-7b
     """
     with clean_stdout():
-        from goca.captioning.job import caption_all
+        from goca.captioning.job import caption_dataset, caption_files, check_files
+        from goca.captioning.sources import SOURCES, local_source, server_source
+        from goca.datasets import open_dataset
+        from goca.lookup import look_up
 
-        if source not in SOURCES:
-            raise ValueError(f"unknown source {source!r}; choose one of {', '.join(SOURCES)}")
-        subjects, ask = _subjects(images or [], dataset, root, split, limit, source)
-        subjects = dict(list(subjects.items())[:limit])
-        if ask is None:
-            if not model:
-                raise ValueError(f"name the model that --source {source} asks with --model")
-            check_device(device)
-            ask = _open_source(source, model, base_url, timeout, device)
+        look_up(SOURCES, source, "source")
+        if bool(images) == (dataset is not None):
+            raise ValueError("give image files or a data set with --dataset, one of the two")
+        opened = None
+        if dataset is not None:
+            options = {"limit": limit} if dataset == "scenes" and limit is not None else {}  # their number has no end
+            opened = open_dataset(dataset, root=root, split=split, **options)
+        elif source == "classes":
+            raise ValueError("--source classes reads the labels of a data set; name it with --dataset")
+        check_files(images or [])
+        if source != "classes" and not model:
+            raise ValueError(f"name the model that --source {source} asks with --model")
+        asked = None
+        if source == "openai":
+            asked = server_source(model or "", base_url, timeout=timeout, concurrency=concurrency)
+        elif source == "transformers":
+            asked = local_source(model or "", device)
         with progress("captioning") as report:
-            summary = caption_all(
-                subjects,
-                ask,
-                out,
-                _settings(source, model, base_url, dataset, split),
-                concurrency=concurrency if source == "openai" else 1,
-                progress=report,
-            )
+            if opened is not None:
+                summary = caption_dataset(opened, asked, out, split=split, limit=limit, progress=report)
+            elif asked is not None:
+                summary = caption_files(images or [], asked, out, limit=limit, progress=report)
     cost = _cost(summary, input_price, output_price) if source == "openai" else 0.0
     _tell(summary, out, cost, as_json)
     if summary.failures:
         raise typer.Exit(1)
-
-
-def _subjects(
-    images: list[str], dataset: str | None, root: Path | None, split: str | None, limit: int | None, source: str
-) -> tuple[dict[str, Callable[[], Any]], Callable[[Any, int], Reply] | None]:
-    """What reads each image, by name; and who is asked, where that is the data set itself."""
-    from goca.images import read_image
-
-    if bool(images) == (dataset is not None):
-        raise ValueError("give image files or a data set with --dataset, one of the two")
-    if dataset is None:
-        if source == "classes":
-            raise ValueError("--source classes reads the labels of a data set; name it with --dataset")
-        for path in images:
-            if not Path(path).is_file():
-                raise ValueError(f"no such image file: {path}; check the path")
-        names = [Path(path).name for path in images]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two images are called {twice[0]}; caption files tell images by name, so rename one")
-        return {name: partial(read_image, path) for name, path in zip(names, images, strict=True)}, None
-
-    from goca.captioning.request import Reply, name_classes
-    from goca.datasets import open_dataset
-
-    options = {"limit": limit} if dataset == "scenes" and limit is not None else {}  # there is no end of scenes
-    opened = open_dataset(dataset, root=root, split=split, **options)
-    samples: dict[str, Callable[[], Any]] = {
-        name: partial(opened.__getitem__, index) for index, name in enumerate(opened.names)
-    }
-    if source == "classes":
-        return samples, lambda sample, attempt: Reply(name_classes(opened, sample))
-    return {name: partial(_read_picture, read) for name, read in samples.items()}, None
-
-
-def _read_picture(read: Callable[[], Sample]) -> Image:
-    return read().image
-
-
-def _open_source(
-    source: str, model: str, base_url: str | None, timeout: float, device: str | None
-) -> Callable[[Any, int], Reply]:
-    if source == "openai":
-        from goca.captioning.server import Server
-
-        return Server(model, base_url, timeout=timeout)
-    from goca.captioning.local_model import LocalModel
-
-    return LocalModel(model, device)
-
-
-def _settings(
-    source: str, model: str | None, base_url: str | None, dataset: str | None, split: str | None
-) -> dict[str, str]:
-    """What answers depend on; a file begun with other settings is not continued."""
-    from goca.captioning.request import REQUEST
-
-    named = {"source": source, "model": model, "server": base_url, "data set": dataset, "split": split}
-    settings = {name: value for name, value in named.items() if value is not None}
-    return settings if source == "classes" else {**settings, "question": REQUEST}
 
 
 def _cost(summary: Summary, input_price: float | None, output_price: float | None) -> float | None:

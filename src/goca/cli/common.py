@@ -4,66 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from typer.core import TyperCommand, TyperGroup
-
-if TYPE_CHECKING:
-    from goca.segmenter import Segmenter
-
-
-ADDRESS = r"local|auto|ray://\S+|[\w.-]+:\d+"
-DTYPES = ("float32", "float16", "bfloat16")
-ModelOption = Annotated[
-    str | None,
-    typer.Option(help="Name shown by 'goca models', hub id, local folder or checkpoint file. Default: scenes-dit."),
-]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")]
-DtypeOption = Annotated[
-    str | None,
-    typer.Option(help="float32, float16, bfloat16. Default: float32 on a CPU, bfloat16 on an accelerator."),
-]
-OffloadOption = Annotated[
-    str | None,
-    typer.Option(help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."),
-]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
-LoraOption = Annotated[str | None, typer.Option(help="LoRA to put on top: hub id, folder or file.")]
-FastOption = Annotated[bool, typer.Option("--fast", help="A little less exact, in less time.")]
-SizeOption = Annotated[
-    int | None, typer.Option(help="Side in pixels of the square that images are resized to. Default: the model's own.")
-]
-AspectOption = Annotated[
-    bool, typer.Option("--keep-aspect", help="Keep the images' shape, at the area of that square.")
-]
-
-
-RayOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="[ADDRESS]",
-        help="Spread the work over processes with Ray: on the cluster at ADDRESS (host:port, auto), else on this one.",
-    ),
-]
-WorkersOption = Annotated[int, typer.Option(help="Processes that work at once with --ray.")]
-
-
-class OptionalRay(TyperCommand):
-    """A command whose ``--ray`` may stand without an address."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        complete = list(args)
-        if "--ray" in complete:
-            after = complete.index("--ray") + 1
-            if not re.fullmatch(ADDRESS, "".join(complete[after : after + 1])):
-                complete.insert(after, "local")
-        return super().parse_args(ctx, complete)
+from typer.core import TyperGroup
 
 
 class OneSentenceErrors(TyperGroup):
@@ -123,52 +71,3 @@ def progress(task: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         identity = bar.add_task(task, total=None)
         yield lambda done, total: bar.update(identity, completed=done, total=total)
-
-
-def load_segmenter(
-    model: str | None,
-    *,
-    preset: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    **options: Any,
-) -> Segmenter:
-    """Load a model, the default one where none is named, onto a device that is there.
-
-    Args:
-        dtype: float32, float16 or bfloat16.
-        options: further arguments of :meth:`goca.Segmenter.from_pretrained`.
-
-    Raises:
-        ValueError: unknown model, preset, device or dtype.
-        OSError: the model cannot be fetched.
-    """
-    import diffusers
-    import torch
-    import transformers
-
-    from goca.models.specs import DEFAULT_MODEL
-    from goca.segmenter import Segmenter
-
-    check_device(device)
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"unknown number type {dtype!r}; choose one of {', '.join(DTYPES)}")
-    diffusers.utils.logging.disable_progress_bar()  # loading takes a second; downloads keep their own bar
-    transformers.utils.logging.disable_progress_bar()
-    chosen = None if dtype is None else getattr(torch, dtype)
-    return Segmenter.from_pretrained(model or DEFAULT_MODEL, device=device, dtype=chosen, method=preset, **options)
-
-
-def check_device(device: str | None) -> None:
-    """Raise ``ValueError`` for a device that is no device's name or not on this machine."""
-    import torch
-
-    if device is None:
-        return
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise ValueError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps") from None
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if kind != "cpu" and (accelerator is None or accelerator.type != kind):
-        raise ValueError(f"there is no {kind} device on this machine; use {accelerator.type if accelerator else 'cpu'}")

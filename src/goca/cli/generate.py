@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goca.cli.common import (
-    DeviceOption,
-    DtypeOption,
-    ModelOption,
-    OffloadOption,
-    clean_stdout,
-    load_segmenter,
-    print_json,
-    progress,
-    sentence,
-    split_classes,
-)
-from goca.cli.segment import check_folder
+from goca.cli.common import clean_stdout, print_json, progress, split_classes
+from goca.cli.options import DeviceOptions, JsonOption, OutOption
+from goca.storage.atomic import check_folder
 
 if TYPE_CHECKING:
-    from goca.guidance.generate import Generation, Generator
-    from goca.guidance.table import Row
+    from goca.guidance.drawing import DrawnPrompt, DrawnTable
 
 
 def generate(
+    model: DeviceOptions,
     prompt: Annotated[str | None, typer.Argument(help='What to draw: "a cat, grass, sky".')] = None,
     table: Annotated[
         Path | None,
         typer.Option("--csv", help="Draw every line of this CSV file: columns prompt, and if wanted seed and name."),
     ] = None,
-    model: ModelOption = None,
     guidance: Annotated[
         str, typer.Option(help="cfg (plain), s-cfg (regions by the original rule) or goca (regions by GoCA's maps).")
     ] = "goca",
@@ -52,11 +40,8 @@ def generate(
     ] = None,
     show_masks: Annotated[bool, typer.Option("--show-masks", help="Draw regions and rates of the steps.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Draw cfg, s-cfg and goca under each other.")] = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    offload: OffloadOption = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("goca-out"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    out: OutOption = Path("goca-out"),
+    as_json: JsonOption = False,
 ) -> None:
     """Draw images, each region with its own guidance strength, and segment them on the way.
 
@@ -78,28 +63,58 @@ def generate(
         named = split_classes(classes) if classes else None
         sides = read_size(size)
         check_folder(out)
+        from goca.guidance.drawing import draw_prompt, draw_table
         from goca.guidance.generate import Generator
         from goca.guidance.table import read_rows
 
-        rows = None if table is None else read_rows(table, seed)
-        segmenter = load_segmenter(model, device=device, dtype=dtype, offload=offload)
-        make = Generator(segmenter, guidance, scale=scale, steps=steps, size=sides, every=every)
-        if prompt is not None:
-            answer = draw_one(make, prompt, seed, out, segment, named, show_masks, compare)
-        else:
-            assert rows is not None
-            answer = draw_table(make, *rows, out, segment, named)
-    for note in answer["notes"]:
+        rows, bad = ([], []) if table is None else read_rows(table, seed)
+        make = Generator(model.load(), guidance, scale=scale, steps=steps, size=sides, every=every)
+        with progress("drawing") as report:
+            if prompt is None:
+                drawn = draw_table(make, rows, out, segment=segment, classes=named, progress=report)
+            else:
+                sheets = {"show_masks": show_masks, "compare": compare}
+                one = draw_prompt(make, prompt, seed, out, segment=segment, classes=named, **sheets, progress=report)
+    if prompt is None:
+        print_table(drawn, bad, out, as_json)
+    else:
+        print_prompt(one, make.scale, as_json)
+
+
+def print_prompt(drawn: DrawnPrompt, scale: float, as_json: bool) -> None:
+    """Say where the files are."""
+    result, files = drawn.result, {key: str(path) for key, path in drawn.files.items()}
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
+    if not as_json:
+        typer.echo(files.get("compare") or files.get("masks") or files["image"])
+        return
+    print_json(
+        {
+            "prompt": result.prompt,
+            "seed": result.seed,
+            "guidance": result.guidance,
+            "scale": scale,
+            "classes": None if drawn.classes is None else list(drawn.classes),
+            "files": files,
+            "notes": list(result.notes),
+        }
+    )
+
+
+def print_table(drawn: DrawnTable, unread: list[str], out: Path, as_json: bool) -> None:
+    """Say how many images there are and which lines are bad; exit code 1 where one is."""
+    bad = sorted([*unread, *drawn.bad], key=lambda line: int(line.split()[1].rstrip(":")))
+    for note in drawn.notes:
         typer.echo(f"note: {note}", err=True)
     if as_json:
-        print_json(answer)
-    elif prompt is not None:
-        typer.echo(answer["files"].get("compare") or answer["files"].get("masks") or answer["files"]["image"])
+        counts = {"folder": str(out), "drawn": drawn.drawn, "skipped": drawn.skipped}
+        print_json({**counts, "bad": bad, "notes": list(drawn.notes)})
     else:
-        typer.echo(f"{answer['drawn']} images drawn, {answer['skipped']} were there already, in {out}")
-        for line in answer["bad"]:
+        typer.echo(f"{drawn.drawn} images drawn, {drawn.skipped} were there already, in {out}")
+        for line in bad:
             typer.echo(f"goca: {line}", err=True)
-    if answer.get("bad"):
+    if bad:
         raise typer.Exit(1)
 
 
@@ -115,118 +130,3 @@ def read_size(size: str | None) -> tuple[int, int] | None:
     if match is None:
         raise ValueError(f"the size {size!r} is neither one side like 512 nor width x height like 768x512")
     return int(match[2] or match[1]), int(match[1])
-
-
-def draw_one(
-    make: Generator,
-    prompt: str,
-    seed: int,
-    out: Path,
-    segment: bool,
-    classes: list[str] | None,
-    show_masks: bool,
-    compare: bool,
-) -> dict[str, Any]:
-    """Draw one prompt and write what was asked for."""
-    from goca.guidance.generate import GUIDANCE, name_things
-    from goca.guidance.sheet import sheet
-    from goca.guidance.table import write_png
-    from goca.result import file_names
-    from goca.storage.atomic import write_atomically
-
-    things = (classes or name_things(prompt, make.segmenter.model.spec.vocabulary)) if segment else None
-    kinds = list(GUIDANCE) if compare else [make.guidance]
-    results: dict[str, Generation] = {}
-    with progress("drawing") as report:
-        for done, kind in enumerate(kinds):
-            report(done, len(kinds))
-            maker = make if kind == make.guidance else make.like(kind)
-            wanted = things if kind == make.guidance else None
-            results[kind] = maker(prompt, seed, classes=wanted, trace=show_masks or compare)
-    result = results[make.guidance]
-    out.mkdir(parents=True, exist_ok=True)
-    stem = f"{file_names([prompt])[0]}-{seed}"
-    files = {"image": out / f"{stem}.png"}
-    write_png(result.image, files["image"], prompt=prompt, seed=str(seed))
-    if result.segmentation is not None:
-        files |= result.segmentation.save(out, stem)
-        files["caption"] = out / f"{stem}.txt"
-        write_atomically(files["caption"], prompt + "\n")
-    for wanted_sheet, name, shown in ((show_masks, "masks", [result]), (compare, "compare", list(results.values()))):
-        if wanted_sheet:
-            files[name] = out / f"{stem}_{name}.png"
-            write_png(sheet(shown), files[name])
-    return {
-        "prompt": prompt,
-        "seed": seed,
-        "guidance": make.guidance,
-        "scale": make.scale,
-        "classes": None if things is None else list(things),
-        "files": {key: str(path) for key, path in files.items()},
-        "notes": list(result.notes),
-    }
-
-
-def draw_table(
-    make: Generator, rows: list[Row], bad: list[str], out: Path, segment: bool, classes: list[str] | None
-) -> dict[str, Any]:
-    """Draw the rows that are not there yet; bad ones are listed and left out."""
-    from goca.guidance.generate import mentioned, name_things
-    from goca.guidance.table import DatasetFolder
-
-    spec = make.segmenter.model.spec
-    things: dict[str, list[str] | None] = dict.fromkeys(row.name for row in rows)
-    good = []
-    for row in rows:
-        try:
-            if segment:
-                things[row.name] = (
-                    mentioned(classes, row.prompt) if classes else name_things(row.prompt, spec.vocabulary)
-                )
-            make.check(row.prompt, things[row.name])
-        except ValueError as error:
-            bad.append(f"line {row.line}: {sentence(error)}")
-        else:
-            good.append(row)
-    settings = {
-        "model": spec.name,
-        "guidance": make.guidance,
-        "scale": make.scale,
-        "steps": make.steps,
-        "size": list(make.size),
-        "every": make.every,
-        "segment": segment,
-        "classes": classes,
-    }
-    named = {name: class_names(entries or ()) for name, entries in things.items()}
-    names = class_names(classes) if classes else [name for row in good for name in named[row.name]]
-    folder = DatasetFolder(out, settings, names if segment else None)
-    finished: list[Row] = []
-    missing: list[Row] = []
-    for row in good:
-        try:
-            (finished if folder.has(row) else missing).append(row)
-        except ValueError as error:
-            bad.append(f"line {row.line}: {sentence(error)}")
-    skipped = len(finished)
-    notes: list[str] = []
-    try:
-        with progress("drawing") as report:
-            for row in missing:
-                report(len(finished), skipped + len(missing))
-                result = make(row.prompt, row.seed, classes=things[row.name])
-                folder.add(row, result)
-                notes += result.notes
-                finished.append(row)
-    finally:
-        folder.finish(sorted(finished, key=lambda row: row.line), named)
-    bad.sort(key=lambda line: int(line.split()[1].rstrip(":")))
-    unique = list(dict.fromkeys(notes))
-    return {"folder": str(out), "drawn": len(missing), "skipped": skipped, "bad": bad, "notes": unique}
-
-
-def class_names(entries: Iterable[str]) -> list[str]:
-    """The names of classes, of which each may have synonyms."""
-    from goca.text.prompt import split_synonyms
-
-    return [split_synonyms(entry)[0] for entry in entries]

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from goca.cli.common import (
-    DeviceOption,
-    DtypeOption,
-    ModelOption,
-    OffloadOption,
-    clean_stdout,
-    load_segmenter,
-    print_json,
-    progress,
-    split_list,
-)
-from goca.cli.segment import check_folder
-
-if TYPE_CHECKING:
-    from goca.evaluation.generation.experiment import Measures
-    from goca.models.specs import ModelSpec
+from goca.cli.common import clean_stdout, print_json, progress, split_list
+from goca.cli.options import DeviceOptions, JsonOption
+from goca.storage.atomic import check_folder
 
 
 def guidance_table(
-    model: ModelOption = None,
+    model: DeviceOptions,
     scales: Annotated[str, typer.Option(help="Guidance scales, separated by commas.")] = "2,3,5,7.5,10",
     guidance: Annotated[str, typer.Option(help="cfg, s-cfg, goca, or some of them.")] = "cfg,s-cfg,goca",
     prompts: Annotated[int, typer.Option(min=2, help="How many prompts are drawn in each setting.")] = 48,
@@ -40,11 +26,8 @@ def guidance_table(
         Path | None,
         typer.Option(help="Folder with images/ and captions.json, for models of photographs: FID and CLIP score."),
     ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    offload: OffloadOption = None,
     out: Annotated[Path, typer.Option(help="Folder for images, records and the table.")] = Path("goca-guidance"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare plain guidance, S-CFG and GoCA's regions over a range of scales.
 
@@ -62,15 +45,14 @@ def guidance_table(
         if not kinds:
             raise ValueError("name at least one guidance, for example --guidance cfg,goca")
         check_folder(out)
-        from goca.evaluation.generation.experiment import Plan, heading, markdown, rows, run
-        from goca.storage.atomic import write_atomically
+        from goca.evaluation.generation.experiment import Plan, compare_guidance
+        from goca.evaluation.generation.table import heading, rows
 
-        segmenter = load_segmenter(model, device=device, dtype=dtype, offload=offload)
-        measures = choose_measures(segmenter.model.spec, photos, out, prompts, seed)
+        segmenter = model.load()
         with progress("drawing") as report:
-            answer = run(segmenter, measures, Plan(kinds, numbers, steps), out, report)
-        write_atomically(out / "results.json", json.dumps(answer, indent=2) + "\n")
-        write_atomically(out / "table.md", markdown(answer))
+            answer = compare_guidance(
+                segmenter, Plan(kinds, numbers, steps), out, prompts=prompts, seed=seed, photos=photos, progress=report
+            )
     if as_json:
         print_json(answer)
     else:
@@ -96,22 +78,3 @@ def read_scales(text: str) -> tuple[float, ...]:
     if not numbers:
         raise ValueError(f"the scales {text!r} are no numbers separated by commas, like 2,3,5,7.5,10")
     return numbers
-
-
-def choose_measures(spec: ModelSpec, photos: Path | None, out: Path, prompts: int, seed: int) -> Measures:
-    """Those of scenes for embedded models, those of photographs for the others.
-
-    Raises:
-        ValueError: photographs for an embedded model, none for another.
-    """
-    from goca.evaluation.generation.experiment import SceneMeasures
-    from goca.evaluation.generation.photographs import PhotoMeasures
-
-    if (spec.vocabulary is None) != (photos is not None):
-        raise ValueError(
-            f"{spec.name} draws scenes, which are judged without --photos; leave it out"
-            if photos
-            else f"{spec.name} draws photographs, which the judge of scenes does not know; "
-            "give a folder with images/ and captions.json with --photos"
-        )
-    return SceneMeasures(out, prompts, seed) if photos is None else PhotoMeasures(photos, prompts)

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from goca.classes import class_names
+
 VOID = 255
 
 
@@ -63,4 +65,4 @@ class Dataset(ABC):
     @property
     def class_names(self) -> tuple[str, ...]:
         """One name per class, ``background`` for class 0 where it is that."""
-        return tuple(words[0] if words else "background" for words in self.classes)
+        return class_names(self.classes)

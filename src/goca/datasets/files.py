@@ -12,12 +12,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int16, UInt8
 
+from goca.classes import BACKGROUND
 from goca.datasets.base import Dataset, Sample
 from goca.datasets.labels import map_ids, read_ids
 
 CLASS_LISTS = Path(__file__).parent / "classes"
-BACKGROUND = "background"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True)

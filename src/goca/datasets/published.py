@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from goca.datasets.files import BACKGROUND, CLASS_LISTS, read_text
+from goca.classes import BACKGROUND
+from goca.datasets.files import CLASS_LISTS, read_text
 
 PUBLISHED_KEYS = ("voc", "context", "coco-object", "coco-stuff", "cityscapes", "ade20k")
 Classes = tuple[tuple[str, ...], ...]

@@ -1,1 +1,1 @@
-"""Work that is spread over processes and machines with Ray."""
+"""Work on many processes or machines, with Ray."""

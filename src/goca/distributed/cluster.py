@@ -1,13 +1,14 @@
 """Many workers on Ray: what one process does, spread over actors that load the model once.
 
 Ray Data hands every actor one item at a time, gives the work of an actor that dies to another, and starts a new actor
-in its place. Workers compute with as many threads as this process, because the last bits of a sum depend on it.
+in its place. Workers compute with as many threads as this process, because the rounding of a sum depends on it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,58 +16,148 @@ from typing import Any
 import torch
 from PIL import Image
 
-from goca.cli.common import load_segmenter
 from goca.datasets.base import Dataset
+from goca.datasets.files import IMAGE_SUFFIXES
 from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
+from goca.export.parquet import Row, make_failed_row, make_row, schema
 from goca.images import read_image
-from goca.render import run_lengths
+from goca.segmenter import Segmenter
 
 LOCAL = "local"
-IMAGE_SUFFIXES = ["bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"]
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes on a Ray cluster, each with the model on a processor or an accelerator of its own.
+
+    Args:
+        load: makes the segmenter, in every worker anew; a function that can be pickled, such as
+            ``functools.partial(Segmenter.from_pretrained, "sd15")``.
+        address: of the cluster; :data:`LOCAL` starts one on this machine.
+        count: how many work at once.
+    """
+
+    load: Callable[[], Segmenter]
+    address: str = LOCAL
+    count: int = 2
+
+    def evaluate(self, dataset: Dataset, task: Task, groups: Sequence[range]) -> Iterator[list[ImageResult]]:
+        """The results of every group as they finish, in any order: the ``compute`` of
+        :meth:`goca.evaluation.experiment.Experiment.run`.
+
+        Raises:
+            ValueError: the cluster cannot be reached, or a worker cannot load the model.
+        """
+        if not groups:
+            return
+        ray = self.connect()
+        rows = [{"first": group.start, "last": group.stop} for group in groups]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        done = self._spread(ray, data, Evaluator, dataset, task)
+        try:
+            for row in done.iter_rows():
+                yield [ImageResult.from_json(entry, task) for entry in json.loads(row["results"])]
+        except ray.exceptions.RayError as error:
+            raise ValueError(f"the workers gave up: {_reason(error)}") from None
+
+    def segment(
+        self, sources: Sequence[str], classes: Sequence[str], out: str | Path, **options: Any
+    ) -> ParquetSegmentations:
+        """Segment images and write a Parquet row for each, see :mod:`goca.export.parquet`.
+
+        Args:
+            sources: image files or folders, or Parquet files with the columns ``path`` and ``bytes``; paths or
+                addresses of a file system that pyarrow knows (``s3://``, ``gs://``).
+            out: folder for the Parquet files, new or empty.
+            options: further arguments of :meth:`goca.Segmenter.__call__`.
+
+        Raises:
+            ValueError: the cluster cannot be reached, nothing to read, or a worker cannot load the model.
+        """
+        if Path(out).is_dir() and any(Path(out).iterdir()):
+            raise ValueError(f"{out} is not empty; name a new folder with --out")
+        ray = self.connect()
+        request = {"classes": list(classes), **options}
+        try:
+            results = self._spread(ray, _read(ray, sources), ImageSegmenter, request)
+            results = results.map_batches(_typed, batch_format="pyarrow").materialize()
+            results.write_parquet(str(out))
+            rows = results.select_columns(["path", "error"]).take_all()
+        except ray.exceptions.RayError as error:
+            raise ValueError(f"the workers gave up: {_reason(error)}") from None
+        failures = sorted((row["path"], row["error"]) for row in rows if row["error"])
+        return ParquetSegmentations(len(rows), tuple(failures))
+
+    def connect(self) -> Any:
+        """The module ``ray``, connected to the cluster.
+
+        Raises:
+            ValueError: Ray is not installed, no cluster answers, or no worker is asked for.
+        """
+        if self.count < 1:
+            raise ValueError(f"the number of workers must be at least 1, not {self.count}")
+        try:
+            import ray
+        except ImportError:
+            raise ValueError("working on several processes or machines needs Ray; pip install 'goca[ray]'") from None
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        if not ray.is_initialized():
+            try:
+                if self.address == LOCAL:
+                    ray.init(num_cpus=self.count + 1, include_dashboard=False, **quiet)
+                else:
+                    ray.init(address=self.address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"no Ray cluster answers at {self.address} ({error}); start one with 'ray start'"
+                ) from None
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        return ray
+
+    def _spread(self, ray: Any, data: Any, worker: type, *arguments: Any) -> Any:
+        """``data`` with ``worker`` called on every row, on :attr:`count` actors at once."""
+        accelerators = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else None
+        pool = ray.data.ActorPoolStrategy(size=self.count)
+        arguments = (self.load, torch.get_num_threads(), *arguments)
+        return data.map(worker, fn_constructor_args=arguments, compute=pool, num_cpus=1, num_gpus=accelerators)
+
+
+@dataclass(frozen=True)
+class ParquetSegmentations:
+    """How many images there were, and (path, reason) of those that failed."""
+
+    count: int
+    failures: tuple[tuple[str, str], ...]
 
 
 class Evaluator:
     """An actor that evaluates groups of images, see :func:`goca.evaluation.runner.evaluate_indices`."""
 
-    def __init__(self, model: Mapping[str, Any], threads: int, dataset: Dataset, task: Task) -> None:
+    def __init__(self, load: Callable[[], Segmenter], threads: int, dataset: Dataset, task: Task) -> None:
         torch.set_num_threads(threads)
-        self.segmenter = load_segmenter(**model)
+        self.segmenter = load()
         self.dataset, self.task = dataset, task
 
     def __call__(self, group: Row) -> Row:
         found = evaluate_indices(self.segmenter, self.dataset, range(group["first"], group["last"]), self.task)
-        return {"records": json.dumps([record.to_json() for record in found])}
+        return {"results": json.dumps([result.to_json() for result in found])}
 
 
 class ImageSegmenter:
     """An actor that segments one image, given as ``path`` and ``bytes``; ``request`` are the arguments of the call."""
 
-    def __init__(self, model: Mapping[str, Any], threads: int, request: Mapping[str, Any]) -> None:
+    def __init__(self, load: Callable[[], Segmenter], threads: int, request: Mapping[str, Any]) -> None:
         torch.set_num_threads(threads)
-        self.segmenter = load_segmenter(**model)
+        self.segmenter = load()
         self.request = request
 
     def __call__(self, row: Row) -> Row:
-        empty = {"height": 0, "width": 0, "classes": [], "labels": b"", "rle": "", "notes": []}
         try:
-            result = self.segmenter(read_bytes(row["path"], row["bytes"]), **self.request)
+            image = read_bytes(row["path"], row["bytes"])
+            return make_row(row["path"], self.segmenter(image, **self.request))
         except (ValueError, OSError) as error:
-            return {"path": row["path"], **empty, "error": str(error)}
-        labels = BytesIO()
-        result.label_image().save(labels, "PNG")
-        masks = {name: run_lengths(result.labels == index) for index, name in enumerate(result.classes)}
-        return {
-            "path": row["path"],
-            "height": result.image.height,
-            "width": result.image.width,
-            "classes": list(result.classes),
-            "labels": labels.getvalue(),
-            "rle": json.dumps(masks),
-            "notes": list(result.notes),
-            "error": "",
-        }
+            return make_failed_row(row["path"], str(error))
 
 
 def read_bytes(name: str, content: bytes) -> Image.Image:
@@ -83,109 +174,10 @@ def read_bytes(name: str, content: bytes) -> Image.Image:
     return read_image(picture)
 
 
-def connect(address: str, workers: int) -> Any:
-    """The module ``ray``, connected to the cluster at ``address``, or to one of its own on this machine ("local").
-
-    Raises:
-        ValueError: Ray is not installed, no cluster answers, or no worker is asked for.
-    """
-    if workers < 1:
-        raise ValueError(f"the number of workers must be at least 1, not {workers}")
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("working on several processes or machines needs Ray; pip install 'goca[ray]'") from None
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not ray.is_initialized():
-        try:
-            if address == LOCAL:
-                ray.init(num_cpus=workers + 1, include_dashboard=False, **quiet)
-            else:
-                ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise ValueError(f"no Ray cluster answers at {address} ({error}); start one with 'ray start'") from None
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    return ray
-
-
-def spread(ray: Any, data: Any, worker: type, arguments: Sequence[Any], workers: int) -> Any:
-    """``data`` with ``worker`` called on every row, on ``workers`` actors at once."""
-    accelerators = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else None
-    pool = ray.data.ActorPoolStrategy(size=workers)
-    return data.map(worker, fn_constructor_args=tuple(arguments), compute=pool, num_cpus=1, num_gpus=accelerators)
-
-
-def evaluate_groups(
-    groups: Sequence[range], model: Mapping[str, Any], dataset: Dataset, task: Task, *, address: str, workers: int
-) -> Iterator[list[ImageResult]]:
-    """The records of every group as they finish, in any order.
-
-    Args:
-        model: arguments of :func:`goca.cli.common.load_segmenter`.
-
-    Raises:
-        ValueError: the cluster cannot be reached, or a worker cannot load the model.
-    """
-    if not groups:
-        return
-    ray = connect(address, workers)
-    rows = [{"first": group.start, "last": group.stop} for group in groups]
-    data = ray.data.from_items(rows, override_num_blocks=len(rows))
-    done = spread(ray, data, Evaluator, (dict(model), torch.get_num_threads(), dataset, task), workers)
-    try:
-        for row in done.iter_rows():
-            yield [ImageResult.from_json(entry, task) for entry in json.loads(row["records"])]
-    except ray.exceptions.RayError as error:
-        raise ValueError(f"the workers gave up: {_reason(error)}") from None
-
-
-def segment_files(
-    sources: Sequence[str],
-    model: Mapping[str, Any],
-    request: Mapping[str, Any],
-    out: str,
-    *,
-    address: str,
-    workers: int,
-) -> tuple[int, list[tuple[str, str]]]:
-    """Segment images and write one Parquet row for each: path, height, width, classes, labels (an indexed PNG), rle
-    (COCO run lengths by class, JSON), notes, error.
-
-    Args:
-        sources: image files or folders, or Parquet files with the columns ``path`` and ``bytes``; paths or addresses
-            of a file system that pyarrow knows (``s3://``, ``gs://``).
-        request: arguments of :meth:`goca.Segmenter.__call__` beside the images.
-        out: folder for the Parquet files, new or empty.
-
-    Returns:
-        how many images there were, and (path, reason) of those that failed.
-
-    Raises:
-        ValueError: the cluster cannot be reached, nothing to read, or a worker cannot load the model.
-    """
-    if Path(out).is_dir() and any(Path(out).iterdir()):
-        raise ValueError(f"{out} is not empty; name a new folder with --out")
-    ray = connect(address, workers)
-    try:
-        data = _read(ray, sources)
-        results = spread(ray, data, ImageSegmenter, (dict(model), torch.get_num_threads(), dict(request)), workers)
-        results = results.map_batches(_typed, batch_format="pyarrow").materialize()
-        results.write_parquet(out)
-        rows = results.select_columns(["path", "error"]).take_all()
-    except ray.exceptions.RayError as error:
-        raise ValueError(f"the workers gave up: {_reason(error)}") from None
-    return len(rows), sorted((row["path"], row["error"]) for row in rows if row["error"])
-
-
 def _typed(table: Any) -> Any:
     """The columns in order with their types, which an image that failed does not tell."""
-    import pyarrow as pa
-
-    text, words, number = pa.string(), pa.list_(pa.string()), pa.int64()
-    kinds = {"path": text, "height": number, "width": number, "classes": words, "labels": pa.binary()}
-    kinds |= {"rle": text, "notes": words, "error": text}
-    return table.select(list(kinds)).cast(pa.schema(kinds))
+    columns = schema()
+    return table.select(columns.names).cast(columns)
 
 
 def _read(ray: Any, sources: Sequence[str]) -> Any:
@@ -200,7 +192,7 @@ def _read(ray: Any, sources: Sequence[str]) -> Any:
                 raise ValueError(f"{tables[0]} has no column {' and '.join(sorted(missing))}; it needs path and bytes")
             return data.repartition(max(1, data.count()))
         folders = all(Path(source).is_dir() for source in sources)
-        suffixes = IMAGE_SUFFIXES if folders else None
+        suffixes = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES] if folders else None
         data = ray.data.read_binary_files(list(sources), include_paths=True, file_extensions=suffixes)
         count = data.count()
     except (FileNotFoundError, OSError) as error:

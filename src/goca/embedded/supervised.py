@@ -2,9 +2,9 @@
 
 Trained by ``python -m goca.embedded.supervised --run FOLDER``.
 
-It is the UNet's own architecture without text, from clean latents to class scores. It judges the images that models
-draw (:mod:`goca.embedded.scene_parser`), and its mIoU on held-out scenes is the ceiling beside the training-free ones
-in the README; segmentation itself never sees a mask.
+It is the UNet's own architecture without text, from clean latents to class scores. It measures the images that models
+draw (:mod:`goca.evaluation.generation.scene_parser`), and its mIoU on held-out scenes is the ceiling beside the
+training-free ones in the README; segmentation itself never sees a mask.
 """
 
 from __future__ import annotations
@@ -18,13 +18,23 @@ import typer
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from rich.progress import track
+from torch import nn
 from torch.nn import functional as F
 
 from goca.datasets.scenes import CLASS_NAMES, make_scene
+from goca.embedded import architectures as arch
 from goca.embedded.data import TRAINING_SEED, load_latents
-from goca.embedded.scene_parser import JUDGE, SceneParser, build_network, predict
 from goca.embedded.train import BATCH, Bfloat16, Optimisers
-from goca.evaluation.metrics import ConfusionMatrix
+from goca.evaluation.generation.scene_parser import JUDGE, SceneParser, predict
+from goca.evaluation.metrics import count_pixels, intersection_union, mean_iou
+
+
+def build_network() -> UNet2DConditionModel:
+    """The embedded UNet, with one output channel per class."""
+    network = arch.build_unet()
+    network.conv_out = nn.Conv2d(network.conv_out.in_channels, len(CLASS_NAMES), 3, padding=1)
+    network.register_to_config(out_channels=len(CLASS_NAMES))
+    return network
 
 
 def train(run: Path, steps: int, bfloat16: bool) -> UNet2DConditionModel:
@@ -46,12 +56,13 @@ def train(run: Path, steps: int, bfloat16: bool) -> UNet2DConditionModel:
 
 def evaluate(judge: SceneParser, limit: int, seed: int) -> float:
     """mIoU on scenes, classes that are absent from an image left out of the choice, as for the training-free models."""
-    matrix = ConfusionMatrix(len(CLASS_NAMES))
+    counts = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)), np.int64)
     for index in range(limit):
         scene = make_scene(seed, index)
         present = np.asarray([CLASS_NAMES.index(name) for name in scene.classes])
-        matrix.update(present[judge([scene.image])[0].labels(scene.classes)], scene.labels)
-    return matrix.miou("standard")
+        predicted = present[judge([scene.image])[0].labels(scene.classes)]
+        counts += count_pixels(predicted, scene.labels, len(CLASS_NAMES))
+    return mean_iou(intersection_union(counts), "standard")
 
 
 def main(

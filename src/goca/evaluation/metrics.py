@@ -7,50 +7,9 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Integer
 
-PROTOCOLS = ("paper", "standard")
+from goca.lookup import look_up
+
 BOUNDARY_WIDTH = 0.02  # share of the image's diagonal
-
-
-class ConfusionMatrix:
-    """Counts of (true class, predicted class) pixels over a data set; index 0 is the background where a data set has
-    one.
-
-    Args:
-        classes: how many classes there are, the background included.
-        ignore: label whose pixels do not count; ``None`` counts all.
-    """
-
-    def __init__(self, classes: int, ignore: int | None = None) -> None:
-        if classes < 1:
-            raise ValueError(f"a confusion matrix needs at least one class, not {classes}")
-        self.classes, self.ignore = classes, ignore
-        self.counts: Int64[np.ndarray, "classes classes"] = np.zeros((classes, classes), dtype=np.int64)
-
-    def update(self, predicted: Integer[np.ndarray, "*pixels"], target: Integer[np.ndarray, "*target_pixels"]) -> None:
-        """Count one image's pixels.
-
-        Raises:
-            ValueError: shapes that differ, or a label outside 0 ... classes - 1 that is not the ignored one.
-        """
-        self.counts += count_pixels(predicted, target, self.classes, self.ignore)
-
-    def merge(self, other: ConfusionMatrix) -> None:
-        """Add another worker's counts."""
-        if other.classes != self.classes:
-            raise ValueError(f"cannot add counts of {other.classes} classes to counts of {self.classes}")
-        self.counts += other.counts
-
-    def intersection_union(self) -> Int64[np.ndarray, "classes 2"]:
-        """Per class: pixels where prediction and target agree on it, and pixels where either says it."""
-        return intersection_union(self.counts)
-
-    def iou(self) -> Float64[np.ndarray, " classes"]:
-        """Intersection / union per class; NaN for a class that neither occurs nor is predicted."""
-        return class_iou(self.intersection_union())
-
-    def miou(self, protocol: str = "paper") -> float:
-        """Mean over the classes; see :func:`mean_iou`."""
-        return mean_iou(self.intersection_union(), protocol)
 
 
 def count_pixels(
@@ -59,7 +18,13 @@ def count_pixels(
     classes: int,
     ignore: int | None = None,
 ) -> Int64[np.ndarray, "classes classes"]:
-    """Counts [true, predicted] of one image.
+    """Counts [true, predicted] of one image; add them over a data set.
+
+    Args:
+        predicted: in 0 ... classes - 1; 0 is the background where a data set has one.
+        target: likewise, or ``ignore``.
+        classes: how many there are, the background included.
+        ignore: target label whose pixels do not count; ``None`` counts all.
 
     Raises:
         ValueError: shapes that differ, or labels out of range.
@@ -95,22 +60,29 @@ def pixel_accuracy(counts: Int64[np.ndarray, "classes classes"]) -> float:
     return float(counts.trace() / max(1, counts.sum()))
 
 
-def mean_iou(intersections_unions: Int64[np.ndarray, "classes 2"], protocol: str = "paper") -> float:
-    """mIoU in [0, 1].
+def paper_mean(intersections_unions: Int64[np.ndarray, "classes 2"]) -> float:
+    """Mean over all classes of intersection / (union + 1e-8); a class that never occurs counts 0."""
+    intersection, union = intersections_unions.T
+    return float(np.mean(intersection / (union + 1e-8)))
 
-    ``paper``: mean over all classes of intersection / (union + 1e-8), a class that never occurs counting 0.
-    ``standard``: mean of intersection / union over the classes that occur or are predicted.
+
+def standard_mean(intersections_unions: Int64[np.ndarray, "classes 2"]) -> float:
+    """Mean of intersection / union over the classes that occur or are predicted; 0 where there are none."""
+    intersection, union = intersections_unions.T
+    occurs = union > 0
+    return float(np.mean(intersection[occurs] / union[occurs])) if occurs.any() else 0.0
+
+
+MEANS = {"paper": paper_mean, "standard": standard_mean}  # by protocol
+
+
+def mean_iou(intersections_unions: Int64[np.ndarray, "classes 2"], protocol: str = "paper") -> float:
+    """mIoU in [0, 1] by the rule of a protocol, a key of :data:`MEANS`.
 
     Raises:
         ValueError: unknown protocol.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; choose one of: {', '.join(PROTOCOLS)}")
-    intersection, union = intersections_unions[:, 0], intersections_unions[:, 1]
-    if protocol == "paper":
-        return float(np.mean(intersection / (union + 1e-8)))
-    occurs = union > 0
-    return float(np.mean(intersection[occurs] / union[occurs])) if occurs.any() else 0.0
+    return look_up(MEANS, protocol, "protocol")(intersections_unions)
 
 
 def boundary_band(labels: Integer[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from goca.datasets.base import Dataset
+from goca.evaluation.metrics import MEANS
+from goca.lookup import look_up
 from goca.method import Method
 
 SWEEP = tuple(round(0.05 * step, 2) for step in range(-8, 9))
@@ -68,8 +70,9 @@ def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Pr
     Raises:
         ValueError: unknown protocol.
     """
-    protocols = {
-        "paper": Protocol(
+    look_up(MEANS, name, "protocol")
+    if name == "paper":
+        return Protocol(
             "paper",
             split=_PAPER_SPLITS.get(dataset),
             class_oracle=True,
@@ -78,20 +81,16 @@ def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Pr
             void_is_background=True,
             thresholds=SWEEP if threshold is None else (),
             threshold=threshold,
-        ),
-        "standard": Protocol(
-            "standard",
-            split=None,
-            class_oracle=False,
-            append_missing=False,
-            append_background=True,
-            void_is_background=False,
-            threshold=threshold,
-        ),
-    }
-    if name not in protocols:
-        raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(protocols)}")
-    return protocols[name]
+        )
+    return Protocol(
+        "standard",
+        split=None,
+        class_oracle=False,
+        append_missing=False,
+        append_background=True,
+        void_is_background=False,
+        threshold=threshold,
+    )
 
 
 def adapt_to(protocol: Protocol, dataset: Dataset) -> Protocol:

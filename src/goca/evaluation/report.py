@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,13 @@ from goca.datasets.base import VOID, Dataset
 from goca.evaluation.runner import predict
 from goca.evaluation.summary import image_miou
 from goca.evaluation.task import CLASSES, OWN, ImageResult, Task
-from goca.render import BACKGROUND_COLOUR, palette
+from goca.render import BACKGROUND_COLOUR, data_uri, palette
 from goca.segmenter import Segmenter
 from goca.storage.atomic import write_atomically
+from goca.storage.settings import flatten
 
 EXAMPLES = 4  # best and as many worst
-PICTURE_SIDE = 220
+PICTURE_SIDE, PICTURE_QUALITY = 220, 85
 OPACITY = 0.65
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8a6d00")
 CHART, MARGIN = (640, 260), (44, 30)  # width and height of the curve, room for its numbers on the left and below
@@ -32,11 +31,12 @@ CHART, MARGIN = (640, 260), (44, 30)  # width and height of the curve, room for 
 
 @dataclass(frozen=True)
 class Example:
-    """One image as shown: its name, mean IoU, pictures as data addresses, and (name, colour) of its classes."""
+    """One image as shown: its name, mean IoU, addresses of image, target and prediction, and (name, colour) of its
+    classes."""
 
     name: str
     miou: float
-    pictures: tuple[str, str, str]
+    pictures: tuple[str, ...]
     legend: tuple[tuple[str, str], ...]
 
 
@@ -46,7 +46,7 @@ def write_report(
     segmenter: Segmenter,
     dataset: Dataset,
     task: Task,
-    records: Sequence[ImageResult],
+    images: Sequence[ImageResult],
 ) -> None:
     """Write the page; the best and worst images of the best method are segmented once more for their pictures.
 
@@ -58,8 +58,8 @@ def write_report(
     )
     results = answer["results"]
     top = max(results, key=lambda result: result["miou"])
-    best, worst = choose_examples(records, task, top)
-    shown = [[show(segmenter, dataset, task, record, top) for record in chosen] for chosen in (best, worst)]
+    best, worst = choose_examples(images, task, top)
+    shown = [[show(segmenter, dataset, task, image, top) for image in chosen] for chosen in (best, worst)]
     classes = [name for name in task.class_names if any(name in result["per_class"] for result in results)]
     page = environment.get_template("report.html").render(
         answer=answer,
@@ -70,18 +70,18 @@ def write_report(
         curve=curve([result for result in results if "sweep" in result]),
         examples=[("Best images", shown[0]), ("Worst images", shown[1])],
         captions=caption_source(answer["settings"]["captions"]),
-        settings=dict(flatten(answer["settings"])),
+        settings={key: as_text(value) for key, value in flatten(answer["settings"], ": ")},
     )
     write_atomically(path, page)
 
 
 def choose_examples(
-    records: Sequence[ImageResult], task: Task, result: Mapping[str, Any]
+    images: Sequence[ImageResult], task: Task, result: Mapping[str, Any]
 ) -> tuple[list[ImageResult], list[ImageResult]]:
     """Images with the highest and the lowest mean IoU of one method, none twice."""
     step = step_of(task, result)
-    good = [record for record in records if record.error is None]
-    ranked = sorted(good, key=lambda record: -image_miou(record, result["preset"], step, task))
+    good = [image for image in images if image.error is None]
+    ranked = sorted(good, key=lambda image: -image_miou(image, result["preset"], step, task))
     best = ranked[: min(EXAMPLES, (len(ranked) + 1) // 2)]
     return best, ranked[len(best) :][-EXAMPLES:][::-1]
 
@@ -92,18 +92,18 @@ def step_of(task: Task, result: Mapping[str, Any]) -> int:
     return thresholds.index(result["threshold"]) if thresholds else 0
 
 
-def show(segmenter: Segmenter, dataset: Dataset, task: Task, record: ImageResult, result: Mapping[str, Any]) -> Example:
+def show(segmenter: Segmenter, dataset: Dataset, task: Task, image: ImageResult, result: Mapping[str, Any]) -> Example:
     """Image, target and prediction side by side."""
-    sample, step = dataset[record.index], step_of(task, result)
+    sample, step = dataset[image.index], step_of(task, result)
     target = task.target(sample)
     predicted = predict(segmenter, sample, task, result["preset"]).labels(step)
     values = [int(value) for value in np.union1d(target, predicted) if value != VOID]
     colours = label_colours(values, dataset.has_background)
     pictures = (sample.image, paint(sample.image, target, colours), paint(sample.image, predicted, colours))
     return Example(
-        record.name,
-        image_miou(record, result["preset"], step, task),
-        (data_address(pictures[0]), data_address(pictures[1]), data_address(pictures[2])),
+        image.name,
+        image_miou(image, result["preset"], step, task),
+        tuple(data_uri(each, PICTURE_SIDE, PICTURE_QUALITY) for each in pictures),
         tuple((task.class_names[value], "#" + bytes(colours[value]).hex()) for value in values),
     )
 
@@ -125,15 +125,6 @@ def paint(
 ) -> Image.Image:
     """The image under its labels' colours."""
     return Image.blend(image, Image.fromarray(colours[labels]), OPACITY)
-
-
-def data_address(image: Image.Image) -> str:
-    """A small JPEG as ``data:`` address."""
-    small = image.copy()
-    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def curve(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -177,10 +168,6 @@ def caption_source(captions: str | Mapping[str, str]) -> str:
     return {OWN: "the data set's own, else the true classes", CLASSES: "the true classes"}[captions]
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings in one level, as text."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}: ")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def as_text(value: Any) -> str:
+    """A setting as it is shown."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

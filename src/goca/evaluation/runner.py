@@ -6,22 +6,21 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from goca.datasets import open_dataset
 from goca.datasets.base import Dataset, Sample
-from goca.evaluation.baselines import MethodVariant, check_layers, find_variants
+from goca.evaluation.baselines import MethodVariant
 from goca.evaluation.counting import Decision, count, decide, only_background
-from goca.evaluation.protocols import adapt_to, find_protocol
-from goca.evaluation.summary import summarise
 from goca.evaluation.task import ImageResult, Task, forward_batch
 from goca.models import memory_errors
-from goca.segmenter import BATCH, Segmenter
-from goca.storage.journal import RecordFile
+from goca.segmenter import Segmenter
+from goca.storage.journal import Journal
 from goca.text.align import Aligned, align
+
+BATCH = 8
+Compute = Callable[[Dataset, Task, list[range]], Iterable[list[ImageResult]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,26 +38,27 @@ def evaluate(
     *,
     limit: int | None = None,
     batch: int = BATCH,
-    records: RecordFile | None = None,
+    journal: Journal | None = None,
     progress: Callable[[int, int], None] | None = None,
-    compute: Callable[[list[range]], Iterable[list[ImageResult]]] | None = None,
+    compute: Compute | None = None,
 ) -> list[ImageResult]:
-    """Records of the first ``limit`` images, in order.
+    """Results of the first ``limit`` images, in order.
 
-    An image's record depends neither on the others nor, on a CPU, on ``batch``. (On an accelerator ``batch`` images
+    An image's result depends neither on the others nor, on a CPU, on ``batch``. (On an accelerator ``batch`` images
     share a forward, always the same ones, because rounding depends on the batch.)
 
     Args:
         batch: images that are read, computed and written down together.
-        records: file to continue; batches that it holds without a failure are not computed again.
+        journal: to continue; batches that it holds without a failure are not computed again.
         progress: called with (images done, images in all).
-        compute: from groups of indices to their records, in any order; by default this process does it.
+        compute: from groups of indices to their results, in any order; by default this process does it, and
+            :meth:`goca.distributed.cluster.Workers.evaluate` spreads it over many.
 
     Raises:
         ValueError: ``limit`` or ``batch`` below 1.
     """
     count = count_images(dataset, limit)
-    done = {} if records is None else {entry["index"]: ImageResult.from_json(entry, task) for entry in records.entries}
+    done = {} if journal is None else {entry["index"]: ImageResult.from_json(entry, task) for entry in journal.entries}
     with memory_errors(segmenter.model.spec.name):
         groups = list(pending_groups(count, batch, done))
         finished = count - sum(map(len, groups))
@@ -67,37 +67,15 @@ def evaluate(
         if compute is None:
             parts: Iterable[list[ImageResult]] = (evaluate_indices(segmenter, dataset, group, task) for group in groups)
         else:
-            parts = compute(groups)
+            parts = compute(dataset, task, groups)
         for found in parts:
-            done |= {record.index: record for record in found}
-            if records is not None:
-                records.append([record.to_json() for record in found])
+            done |= {result.index: result for result in found}
+            if journal is not None:
+                journal.append([result.to_json() for result in found])
             finished += len(found)
             if progress is not None:
                 progress(finished, count)
     return [done[index] for index in range(count)]
-
-
-def evaluate_scenes(
-    segmenter: Segmenter,
-    presets: Sequence[str],
-    *,
-    limit: int,
-    seed: int,
-    refine: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """:func:`goca.evaluation.summary.method_result` of each preset on scenes 0 ... ``limit - 1`` of series ``seed``,
-    by the standard protocol.
-
-    The prompt of a scene is its own caption, so only classes that are present can be predicted, and every pixel belongs
-    to a class: there is no background and no threshold.
-    """
-    dataset = open_dataset("scenes", seed=seed, limit=limit)
-    variants = find_variants(presets, refine)
-    check_layers(variants, segmenter.model.spec)
-    task = Task(dataset.classes, variants, adapt_to(find_protocol("standard", "scenes"), dataset))
-    return summarise(evaluate(segmenter, dataset, task, progress=progress), task)["results"]
 
 
 def count_images(dataset: Dataset, limit: int | None) -> int:
@@ -125,30 +103,30 @@ def pending_groups(count: int, batch: int, done: Mapping[int, ImageResult]) -> I
 
 
 def evaluate_indices(segmenter: Segmenter, dataset: Dataset, indices: Sequence[int], task: Task) -> list[ImageResult]:
-    """Read images and evaluate them; one that cannot be read is a failed record."""
+    """Read images and evaluate them; one that cannot be read has failed."""
     samples, failed = [], []
     for index in indices:
         try:
             samples.append((index, dataset[index]))
         except (ValueError, OSError) as error:
             failed.append(ImageResult(index, dataset.names[index], error=str(error)))
-    return sorted([*evaluate_batch(segmenter, samples, task), *failed], key=lambda record: record.index)
+    return sorted([*evaluate_batch(segmenter, samples, task), *failed], key=lambda result: result.index)
 
 
 def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], task: Task) -> list[ImageResult]:
     """Evaluate images that were read, given with their index in the data set; depends on nothing else."""
-    records: list[ImageResult] = []
+    results: list[ImageResult] = []
     prepared: list[_Prepared] = []
     for index, sample in samples:
         try:
             prepared.append(_prepare(segmenter, index, sample, task))
         except ValueError as error:
-            records.append(ImageResult(index, sample.name, error=str(error)))
+            results.append(ImageResult(index, sample.name, error=str(error)))
     step = forward_batch(segmenter, len(prepared))
     for start in range(0, len(prepared), step):
-        records += _evaluate_group(segmenter, prepared[start : start + step], task)
+        results += _evaluate_group(segmenter, prepared[start : start + step], task)
     _return_free_memory()
-    return sorted(records, key=lambda record: record.index)
+    return sorted(results, key=lambda result: result.index)
 
 
 def _return_free_memory() -> None:
@@ -201,11 +179,11 @@ def _evaluate_group(segmenter: Segmenter, group: Sequence[_Prepared], task: Task
     except ValueError as error:  # one image's maps are not finite, say: find out whose
         if len(group) == 1:
             return [ImageResult(group[0].index, group[0].sample.name, error=str(error))]
-        return [record for each in group for record in _evaluate_group(segmenter, [each], task)]
-    return [_record(each, found, task) for each, found in zip(group, decisions, strict=True)]
+        return [result for each in group for result in _evaluate_group(segmenter, [each], task)]
+    return [_result(each, found, task) for each, found in zip(group, decisions, strict=True)]
 
 
-def _record(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> ImageResult:
+def _result(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> ImageResult:
     counts = {name: count(decision, each.target, len(task.classes)) for name, decision in decisions.items()}
     named = () if each.aligned is None else each.aligned.indices
     missing = sorted(set(task.present(each.target)) - set(named))

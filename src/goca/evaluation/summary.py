@@ -1,4 +1,4 @@
-"""From the records of all images to one answer."""
+"""From the results of all images to one answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from goca.evaluation.metrics import (
 from goca.evaluation.task import ImageResult, Task
 
 
-def summarise(records: Sequence[ImageResult], task: Task) -> dict[str, Any]:
+def summarise(results: Sequence[ImageResult], task: Task) -> dict[str, Any]:
     """Per method the metrics, and what went wrong.
 
     Returns:
@@ -26,23 +26,23 @@ def summarise(records: Sequence[ImageResult], task: Task) -> dict[str, Any]:
         the reason; ``missed``, by class the number of images whose caption does not name it though it is there;
         ``never_named``, classes of the target that no caption named.
     """
-    good = sorted((record for record in records if record.error is None), key=lambda record: record.index)
+    good = sorted((result for result in results if result.error is None), key=lambda result: result.index)
     names = task.class_names
-    missing = [index for record in good for index in record.missing]
-    named = {index for record in good for index in record.named}
+    missing = [index for result in good for index in result.missing]
+    named = {index for result in good for index in result.named}
     return {
         "results": [method_result(name, good, task) for name in task.variants],
         "failures": [
-            {"image": record.name, "reason": record.error}
-            for record in sorted(records, key=lambda record: record.index)
-            if record.error is not None
+            {"image": result.name, "reason": result.error}
+            for result in sorted(results, key=lambda result: result.index)
+            if result.error is not None
         ],
         "missed": {names[index]: missing.count(index) for index in sorted(set(missing))},
         "never_named": [names[index] for index in sorted(set(missing) - named)],
     }
 
 
-def method_result(name: str, records: Sequence[ImageResult], task: Task) -> dict[str, Any]:
+def method_result(name: str, results: Sequence[ImageResult], task: Task) -> dict[str, Any]:
     """The metrics of one method over all images.
 
     Returns:
@@ -52,8 +52,8 @@ def method_result(name: str, records: Sequence[ImageResult], task: Task) -> dict
     """
     thresholds = task.protocol.thresholds_for(task.variants[name].method)
     totals = Totals(len(task.classes), len(thresholds))
-    for record in records:
-        totals.add(record.counts[name])
+    for result in results:
+        totals.add(result.counts[name])
     steps = [_scores(totals, step, task) for step in range(max(1, len(thresholds)))]
     best = max(range(len(steps)), key=lambda step: steps[step]["miou"])
     confusion = totals.confusion(best)
@@ -62,7 +62,7 @@ def method_result(name: str, records: Sequence[ImageResult], task: Task) -> dict
         "preset": name,
         **steps[best],
         "threshold": thresholds[best] if thresholds else None,
-        "images": len(records),
+        "images": len(results),
         "per_class": _by_class(intersection_union(confusion), task),
         "per_class_boundary": _by_class(boundary_intersection_union(totals.boundary(best)), task),
         **({"sweep": sweep} if len(thresholds) > 1 else {}),
@@ -70,10 +70,10 @@ def method_result(name: str, records: Sequence[ImageResult], task: Task) -> dict
     }
 
 
-def image_miou(record: ImageResult, name: str, step: int, task: Task) -> float:
+def image_miou(result: ImageResult, name: str, step: int, task: Task) -> float:
     """Mean IoU over the classes that one image has or was given."""
     totals = Totals(len(task.classes), len(task.protocol.thresholds_for(task.variants[name].method)))
-    totals.add(record.counts[name])
+    totals.add(result.counts[name])
     return mean_iou(intersection_union(totals.confusion(step)), "standard")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 import goca
+from goca.classes import class_names
 from goca.datasets.base import VOID, Dataset, Sample
 from goca.evaluation.baselines import MethodVariant
 from goca.evaluation.counting import Counts
@@ -46,7 +47,7 @@ class Task:
     @property
     def class_names(self) -> tuple[str, ...]:
         """One name per class."""
-        return tuple(words[0] if words else "background" for words in self.classes)
+        return class_names(self.classes)
 
     def target(self, sample: Sample) -> UInt8[np.ndarray, "height width"]:
         """The labels to compare with; :data:`goca.datasets.base.VOID` where nothing is counted.
@@ -102,7 +103,7 @@ class ImageResult:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For a line of a record file."""
+        """For a line of a journal."""
         if self.error is not None:
             return {"index": self.index, "name": self.name, "error": self.error}
         counts = {name: each.to_json() for name, each in self.counts.items()}
@@ -111,7 +112,7 @@ class ImageResult:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any], task: Task) -> ImageResult:
-        """The inverse of :meth:`to_json` for records of ``task``."""
+        """The inverse of :meth:`to_json` for results of ``task``."""
         if "error" in entry:
             return cls(entry["index"], entry["name"], error=entry["error"])
         steps = {name: len(task.protocol.thresholds_for(each.method)) for name, each in task.variants.items()}
@@ -120,7 +121,7 @@ class ImageResult:
 
 
 def forward_batch(segmenter: Segmenter, batch: int) -> int:
-    """Images per forward: one on a CPU, where company gains little, and where images keep their shapes."""
+    """Images per forward: 1 on a CPU, where batching barely helps, and where images keep their shapes."""
     return 1 if segmenter.keep_aspect or segmenter.model.backbone.device.type == "cpu" else max(1, batch)
 
 
@@ -163,3 +164,18 @@ def configuration(
         "protocol": asdict(task.protocol),
         "methods": {name: each.describe() for name, each in task.variants.items()},
     }
+
+
+def rename_method_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of format 1 with the names of format 2: the layer sets ``all`` and ``every`` are now ``selected``
+    and ``all``, and ``sharpen`` is ``pamr``."""
+    sets = {"all": "selected", "every": "all"}
+
+    def rename(method: dict[str, Any]) -> dict[str, Any]:
+        renamed = {"pamr" if key == "sharpen" else key: value for key, value in method.items()}
+        return {**renamed, "layer_set": sets.get(method["layer_set"], method["layer_set"])}
+
+    return {**config, "methods": {name: rename(method) for name, method in config["methods"].items()}}
+
+
+MIGRATIONS = (rename_method_settings,)

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
-from PIL import Image, PngImagePlugin
-from pycocotools import mask as coco_mask
+from PIL import Image
 
+from goca.export.coco import CocoAnnotations
+from goca.export.folder import (
+    CAPTIONS,
+    CLASSES,
+    IMAGES,
+    LABELS,
+    shared_labels,
+    write_classes,
+    write_image,
+    write_labels,
+)
 from goca.guidance.generate import Generation
-from goca.render import class_colours, indexed_image, run_lengths
-from goca.storage.atomic import replace_file, write_atomically
+from goca.storage.atomic import cannot_write, write_atomically
 from goca.storage.captions import save_captions
 
-SETTINGS, CAPTIONS, CLASSES, COCO = "settings.json", "captions.json", "classes.txt", "annotations.json"
+SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,11 @@ def read_row(line: int, number: int, entry: dict[str | None, Any], seed: int) ->
 
 
 class DatasetFolder:
-    """Writes ``images/``, with segmentations also ``labels/`` (indexed by the lines of ``classes.txt``, counted from 0)
-    and ``annotations.json`` (COCO), and ``captions.json``: the prompts, with segmentations the classes that each names,
-    so that an evaluation that reads captions as nouns between commas finds them all.
+    """A folder data set (see :mod:`goca.export.folder`) of drawn images; without segmentations it has no labels and
+    classes, with them also ``annotations.json`` (COCO).
+
+    Captions are the prompts, with segmentations the classes that each names, so that an evaluation that reads captions
+    as nouns between commas finds them all.
 
     Args:
         settings: of the run; kept in ``settings.json``.
@@ -106,17 +116,15 @@ class DatasetFolder:
         self.folder, self.segments = folder, classes is not None
         before = check_settings(folder, settings)
         try:
-            for part in ("images", "labels") if self.segments else ("images",):
+            for part in (IMAGES, LABELS) if self.segments else (IMAGES,):
                 (folder / part).mkdir(parents=True, exist_ok=True)
             write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
             if classes is not None:
                 known = (folder / CLASSES).read_text(encoding="utf-8").splitlines() if before else []
                 self.classes = list(dict.fromkeys([*known, *classes]))
-                write_atomically(folder / CLASSES, "\n".join(self.classes) + "\n")
+                write_classes(folder, self.classes)
         except OSError as error:
-            raise OSError(
-                f"cannot write to the folder {folder} ({error.strerror or error}); choose another one with --out"
-            ) from error
+            raise cannot_write(folder, error, "choose another one with --out") from error
 
     def has(self, row: Row) -> bool:
         """Whether the row's image is there.
@@ -124,7 +132,7 @@ class DatasetFolder:
         Raises:
             ValueError: an image of that name was drawn from another prompt or seed.
         """
-        path = self.folder / "images" / f"{row.name}.png"
+        path = self.folder / IMAGES / f"{row.name}.png"
         if not path.exists():
             return False
         with Image.open(path) as image:
@@ -136,10 +144,8 @@ class DatasetFolder:
     def add(self, row: Row, result: Generation) -> None:
         """Write one image, its labels first, so that an image that is there is complete."""
         if result.segmentation is not None:
-            positions = np.array([self.classes.index(name) for name in result.segmentation.classes])
-            picture = indexed_image(positions[result.segmentation.labels], class_colours(self.classes))
-            write_png(picture, self.folder / "labels" / f"{row.name}.png")
-        write_png(result.image, self.folder / "images" / f"{row.name}.png", prompt=row.prompt, seed=str(row.seed))
+            write_labels(self.folder, row.name, shared_labels(result.segmentation, self.classes), self.classes)
+        write_image(self.folder, row.name, result.image, prompt=row.prompt, seed=str(row.seed))
 
     def finish(self, rows: Sequence[Row], named: Mapping[str, Sequence[str]]) -> None:
         """Write captions and COCO annotations of these rows, whose images are there.
@@ -150,34 +156,11 @@ class DatasetFolder:
         captions = {row.name: ", ".join(named[row.name] or (row.prompt,)) for row in rows}
         save_captions(self.folder / CAPTIONS, {f"{name}.png": caption for name, caption in captions.items()})
         if self.segments:
-            write_atomically(self.folder / COCO, json.dumps(self.coco(rows), ensure_ascii=False) + "\n")
-
-    def coco(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Annotations as COCO's: one per image and class, its mask in compressed run lengths. Class numbers count from
-        0, as in the labels."""
-        images, annotations = [], []
-        for identity, row in enumerate(rows):
-            with Image.open(self.folder / "labels" / f"{row.name}.png") as picture:
-                labels = np.asarray(picture)
-            size = {"width": labels.shape[1], "height": labels.shape[0]}
-            images.append({"id": identity, "file_name": f"{row.name}.png", **size, "caption": row.prompt})
-            annotations += [{"image_id": identity, **each} for each in annotate(labels)]
-        numbered = [{"id": number, **each} for number, each in enumerate(annotations, start=1)]
-        categories = [{"id": index, "name": name} for index, name in enumerate(self.classes)]
-        return {"images": images, "annotations": numbered, "categories": categories}
-
-
-def annotate(labels: Integer[np.ndarray, "height width"]) -> Iterator[dict[str, Any]]:
-    """One annotation for each class that is there."""
-    for index in np.unique(labels):
-        code = run_lengths(labels == index)
-        yield {
-            "category_id": int(index),
-            "segmentation": code,
-            "area": int(coco_mask.area(code)),
-            "bbox": [float(side) for side in coco_mask.toBbox(code)],
-            "iscrowd": 0,
-        }
+            annotations = CocoAnnotations(self.classes)
+            for row in rows:
+                with Image.open(self.folder / LABELS / f"{row.name}.png") as picture:
+                    annotations.add(f"{row.name}.png", np.asarray(picture), caption=row.prompt)
+            annotations.write(self.folder)
 
 
 def check_settings(folder: Path, settings: dict[str, Any]) -> bool:
@@ -202,11 +185,3 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> bool:
             "choose another folder with --out, or the same settings"
         )
     return True
-
-
-def write_png(picture: Image.Image, path: Path, **told: str) -> None:
-    """Write a PNG with some texts inside, whole or not at all."""
-    notes = PngImagePlugin.PngInfo()
-    for key, text in told.items():
-        notes.add_itxt(key, text)
-    replace_file(path, lambda scratch: picture.save(scratch, format="PNG", pnginfo=notes))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goca.models.devices import check_device, find_dtype
 from goca.models.hub import hub_errors, pipeline_index
 from goca.models.specs import MODELS, ModelSpec
 
@@ -38,7 +39,7 @@ def load(
     name: str,
     *,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     offload: str | None = None,
     lora: str | None = None,
@@ -47,22 +48,24 @@ def load(
 
     Args:
         device: the first accelerator, else the CPU, by default.
-        dtype: by default float32 on the CPU and for embedded models; on an accelerator bfloat16, which suits every
-            family, or float16 where a CUDA card is too old for it.
+        dtype: float32, float16 or bfloat16, or torch's own; by default float32 on the CPU and for embedded models; on
+            an accelerator bfloat16, which suits every family, or float16 where a CUDA card is too old for it.
         revision: branch, tag or commit of a hub repository.
         offload: where weights rest while they are not needed: ``None`` (on the device), ``"model"`` (each component in
             main memory until its turn) or ``"sequential"`` (each layer; least memory, slowest).
         lora: hub id, folder or file of a LoRA to put on top.
 
     Raises:
-        ValueError: an unknown name, a folder without a pipeline, a pipeline of an unsupported class, or offloading
-            without an accelerator.
+        ValueError: an unknown name, device or number type, a folder without a pipeline, a pipeline of an unsupported
+            class, or offloading without an accelerator.
         OSError: the hub cannot be reached or refuses the model. MemoryError: the device is too small.
     """
     import torch
 
     if offload not in OFFLOADING:
         raise ValueError(f"unknown offloading {offload!r}; choose one of model, sequential")
+    check_device(device)
+    dtype = find_dtype(dtype)
     device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     if offload is not None and device.type == "cpu":
         raise ValueError("offloading moves weights between an accelerator and main memory; leave it out on a CPU")

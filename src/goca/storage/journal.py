@@ -1,58 +1,74 @@
-"""The file of records: a header with the configuration, then one JSON line per image, written batch by batch."""
+"""Journals: what a run depends on in the first line, then one JSON line for each piece of finished work."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from goca.storage.settings import flatten
+
 Entry = dict[str, Any]
+Config = dict[str, Any]
 
 
-class RecordFile:
-    """Opens or starts a record file; a context manager.
+class Journal:
+    """Opens or starts a journal; a context manager, whose lines several threads may append.
 
-    A batch reaches the disk before the next one starts, so that a kill loses one batch at most.
+    Each call of :meth:`append` reaches the disk before it returns, so that a kill loses at most what was under way.
 
     Args:
         path: of the file; its folder must exist.
-        config: what the records depend on, JSON values alone.
+        config: what the entries depend on, JSON values alone.
         resume: continue the file, if there is one.
+        migrations: number n turns a configuration of format n + 1 (counted from n = 0) into one of format n + 2. New
+            files have the last format; a header without a number has format 1.
 
     Attributes:
-        entries: the lines that were there already; where an image has two, the later one counts.
+        entries: the lines that were there already, oldest first; each has an ``index``.
 
     Raises:
-        ValueError: there are records already and ``resume`` is not set; they were made with another configuration; or
-            a line before the last is damaged.
+        ValueError: there are entries already and ``resume`` is not set; they were made with another configuration or by
+            a newer version; or a line before the last is damaged.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        migrations: Sequence[Callable[[Config], Config]] = (),
+    ) -> None:
         self.path = path
         self.entries: list[Entry] = []
-        config = json.loads(json.dumps(config))
+        self._lock = threading.Lock()
+        settings: Config = json.loads(json.dumps(config))
         lines, size = _read_lines(path) if path.exists() else ([], 0)
         if lines and not resume:
-            raise ValueError(f"{path} holds records already; continue them with --resume or choose another --out")
+            raise ValueError(f"{path} holds results already; continue them with --resume or choose another --out")
         if lines:
-            _check_config(path, lines[0], config)
+            _check_config(path, _migrate(path, lines[0], migrations), settings)
             self.entries = lines[1:]
         self._stream = path.open("ab")
         self._stream.truncate(size)
         if not lines:
-            self._write([{"config": config}])
+            number = {"format": len(migrations) + 1} if migrations else {}
+            self._write([{**number, "config": settings}])
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write a batch of lines and wait until the disk has them."""
-        self._write(entries)
+        """Write some lines and wait until the disk has them."""
+        with self._lock:
+            self._write(entries)
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
 
-    def __enter__(self) -> RecordFile:
+    def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,8 +97,19 @@ def _read_lines(path: Path) -> tuple[list[Entry], int]:
     return lines, size
 
 
-def _check_config(path: Path, header: Entry, config: Mapping[str, Any]) -> None:
-    old, new = dict(_flatten(header["config"])), dict(_flatten(config))
+def _migrate(path: Path, header: Entry, migrations: Sequence[Callable[[Config], Config]]) -> Config:
+    """The configuration of a header, in the present format."""
+    number = header.get("format", 1)
+    if number not in range(1, len(migrations) + 2):
+        raise ValueError(f"{path} has the format {number} of a newer goca; update goca or choose another --out")
+    config: Config = header["config"]
+    for migrate in migrations[number - 1 :]:
+        config = migrate(config)
+    return config
+
+
+def _check_config(path: Path, before: Config, config: Config) -> None:
+    old, new = dict(flatten(before)), dict(flatten(config))
     changed = [
         f"{key} was {_show(old, key)} and is now {_show(new, key)}"
         for key in dict.fromkeys((*old, *new))
@@ -93,14 +120,6 @@ def _check_config(path: Path, header: Entry, config: Mapping[str, Any]) -> None:
             f"{path} was made with other settings: {'; '.join(changed[:5])}; "
             "resume with the same settings or choose another --out"
         )
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key} ")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from goca.classes import BACKGROUND
 from goca.text.grammar import Group, Phrase, parse
 from goca.text.plurals import number_forms
 from goca.text.published import published_phrases, published_tokens
 from goca.text.spans import TokenSpans, is_filler, normalise, tokens_in
 from goca.types import Concept, Prompt
 
-BACKGROUND = "background"
 Rule = Literal["exact", "published"]
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from goca.datasets.files import IMAGE_SUFFIXES, list_files
-from goca.evaluation.generation.experiment import Counts, Values
+from goca.evaluation.generation.measures import Counts, Values
 from goca.guidance.generate import Generation
 from goca.storage.captions import load_captions
 from goca.storage.journal import Entry

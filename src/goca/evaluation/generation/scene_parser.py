@@ -1,5 +1,5 @@
-"""The judge of drawn scenes: a network that was trained on masks. It says what is in an image that a model has drawn;
-segmentation itself never uses it."""
+"""A supervised segmentation network for drawn scenes, which measures the images that models draw; segmentation itself
+never uses it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int64
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from goca.datasets.scenes import CLASS_NAMES
-from goca.embedded import architectures as arch
 from goca.models.specs import WEIGHTS
 
 JUDGE = WEIGHTS / "judge"
@@ -26,7 +25,7 @@ FOUND = 0.01  # share of the pixels that a class must win
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the judge sees in one image.
+    """The network's output for one image.
 
     Attributes:
         scores: of :data:`goca.datasets.scenes.CLASS_NAMES`.
@@ -48,10 +47,10 @@ class Prediction:
 
 
 class SceneParser:
-    """Looks at images through the embedded models' autoencoder.
+    """Segments drawn scenes, encoded by the embedded models' autoencoder.
 
     Args:
-        network: see :func:`build_network`.
+        network: see :func:`goca.embedded.supervised.build_network`.
         vae: the autoencoder that it was trained with.
     """
 
@@ -60,14 +59,14 @@ class SceneParser:
 
     @classmethod
     def load(cls, folder: Path = JUDGE) -> SceneParser:
-        """The shipped judge, or the one that ``python -m goca.embedded.supervised`` wrote to a folder."""
+        """The shipped network, or the one that ``python -m goca.embedded.supervised`` wrote to a folder."""
         options: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
         network = UNet2DConditionModel.from_pretrained(folder, **options)
         return cls(network, AutoencoderKL.from_pretrained(WEIGHTS / "scenes-unet" / "vae", **options))
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Prediction]:
-        """Verdicts on RGB images of one size, whose sides are multiples of 16."""
+        """Predictions for RGB images of one size, whose sides are multiples of 16."""
         pixels = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
         unit = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = self.vae.encode(unit).latent_dist.mode() * self.vae.config.scaling_factor
@@ -81,17 +80,9 @@ class SceneParser:
         return [Prediction(*each) for each in zip(scores, features, strict=True)]
 
 
-def build_network() -> UNet2DConditionModel:
-    """The embedded UNet, with one output channel per class."""
-    network = arch.build_unet()
-    network.conv_out = nn.Conv2d(network.conv_out.in_channels, len(CLASS_NAMES), 3, padding=1)
-    network.register_to_config(out_channels=len(CLASS_NAMES))
-    return network
-
-
 def predict(
-    network: nn.Module, latents: Float[Tensor, "batch channels height width"]
+    network: UNet2DConditionModel, latents: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch classes height width"]:
     """Class scores of clean latents."""
-    text = latents.new_zeros(len(latents), 1, arch.TEXT_WIDTH)
+    text = latents.new_zeros(len(latents), 1, network.config.cross_attention_dim)
     return network(latents, 0, encoder_hidden_states=text).sample

@@ -1,0 +1,224 @@
+"""Options that several commands share: each is defined once, in a dataclass that a command takes as one parameter."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+if TYPE_CHECKING:
+    from goca.distributed.cluster import Workers
+    from goca.evaluation.experiment import Experiment
+    from goca.segmenter import Segmenter
+
+ADDRESS = r"local|auto|ray://\S+|[\w.-]+:\d+"
+CHOICES = {
+    "datasets": ("goca.datasets", "DATASETS"),
+    "protocols": ("goca.evaluation.metrics", "MEANS"),
+    "alignments": ("goca.text.align", "Rule"),
+    "presets": ("goca.method", "PRESETS"),
+    "baselines": ("goca.evaluation.baselines", "BASELINES"),
+    "dtypes": ("goca.models.devices", "DTYPES"),
+    "guidance": ("goca.guidance.generate", "GUIDANCE"),
+}
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")]
+OutOption = Annotated[Path, typer.Option(help="Folder for the results.")]
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Which model, and where it computes."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name shown by 'goca models', hub id, local folder or checkpoint file. Default: scenes-dit."),
+    ] = None
+    device: DeviceOption = None
+    dtype: Annotated[
+        str | None, typer.Option(help="{dtypes}. Default: float32 on a CPU, bfloat16 on an accelerator.")
+    ] = None
+    offload: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."
+        ),
+    ] = None
+
+    def load(self, preset: str | None = None) -> Segmenter:
+        """The segmenter, without progress bars: loading takes a second, and downloads keep their own."""
+        import diffusers
+        import transformers
+
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
+        return self.loader(preset)()
+
+    def loader(self, preset: str | None = None) -> Callable[[], Segmenter]:
+        """What makes the segmenter, here or in another process."""
+        from goca.models.specs import DEFAULT_MODEL
+        from goca.segmenter import Segmenter
+
+        options = {name: value for name, value in vars(self).items() if name != "model"}
+        return functools.partial(Segmenter.from_pretrained, self.model or DEFAULT_MODEL, method=preset, **options)
+
+
+@dataclass(frozen=True)
+class ModelOptions(DeviceOptions):
+    """Which model, where it computes, and how it segments."""
+
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
+    lora: Annotated[str | None, typer.Option(help="LoRA to put on top: hub id, folder or file.")] = None
+    fast: Annotated[bool, typer.Option("--fast", help="A little less exact, in less time.")] = False
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels of the square that images are resized to. Default: the model's own."),
+    ] = None
+    keep_aspect: Annotated[
+        bool, typer.Option("--keep-aspect", help="Keep the images' shape, at the area of that square.")
+    ] = False
+
+    @property
+    def unnamed(self) -> dict[str, str]:
+        """What a loaded segmenter does not tell of itself."""
+        return {key: value for key in ("revision", "lora") if (value := getattr(self, key)) is not None}
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Whether other processes do the work."""
+
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Spread the work over processes with Ray: on the cluster at ADDRESS (host:port, auto), else on this "
+            "machine.",
+        ),
+    ] = None
+    workers: Annotated[int, typer.Option(help="Processes that work at once with --ray.")] = 2
+
+    def connect(self, load: Callable[[], Segmenter]) -> Workers | None:
+        """The workers, each of which calls ``load``; ``None`` without ``--ray``."""
+        if self.ray is None:
+            return None
+        from goca.distributed.cluster import Workers
+
+        workers = Workers(load, self.ray, self.workers)
+        workers.connect()
+        return workers
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is evaluated on what, apart from the methods."""
+
+    dataset: Annotated[str, typer.Option(help="Data set: {datasets}.")] = "scenes"
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set's files.")] = None
+    split: Annotated[str | None, typer.Option(help="Split of the data set. Default: the protocol's.")] = None
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="standard: validation split, void not counted, fixed threshold. paper: as the paper's tables, which "
+            "look at the target labels for the classes and the best threshold."
+        ),
+    ] = "standard"
+    threshold: Annotated[
+        float | None, typer.Option(help="Threshold of the background, instead of the protocol's sweep or default.")
+    ] = None
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            help="Caption file (goca caption writes one), or 'classes': the names of the classes in the target labels. "
+            "Default: the data set's own words, else 'classes'.",
+            metavar="FILE|classes",
+        ),
+    ] = None
+    alignment: Annotated[str, typer.Option(help="How captions are matched with classes: {alignments}.")] = "exact"
+    limit: Annotated[int | None, typer.Option(min=1, help="How many images. Default: all; 200 scenes.")] = None
+    seed: Annotated[int, typer.Option(min=0, help="Series of scenes; seed of the noise for other data sets.")] = 0
+    batch: Annotated[int, typer.Option(min=1, help="Images that are computed and written down together.")] = 8
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for records.jsonl (one line per image), results.json and report.html.")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the results in the folder of --out.")] = False
+
+    def open(self) -> Experiment:
+        """Open the data set, after a look at the folder."""
+        from goca.evaluation.experiment import Experiment, check_out
+
+        check_out(self.out, self.resume)
+        names = ("dataset", "root", "split", "protocol", "threshold", "captions", "alignment", "limit", "seed")
+        return Experiment.open(**{name: getattr(self, name) for name in names})
+
+    @property
+    def writing(self) -> dict[str, Any]:
+        """Arguments of :meth:`goca.evaluation.experiment.Experiment.run`."""
+        return {"batch": self.batch, "out": self.out, "resume": self.resume}
+
+
+def grouped(command: Function) -> Function:
+    """Give a command the fields of its dataclass parameters as options of their own."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        group = groups.get(parameter.name)
+        if group is None:
+            options.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
+            continue
+        types = get_type_hints(group, include_extras=True)
+        options += [
+            inspect.Parameter(field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name])
+            for field in dataclasses.fields(group)
+        ]
+
+    @functools.wraps(command)
+    def call(**values: Any) -> Any:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+        return command(**values)
+
+    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    call.__annotations__ = {option.name: option.annotation for option in options}
+    return call  # type: ignore[return-value]
+
+
+class Command(TyperCommand):
+    """A command whose ``--ray`` may stand without an address, and whose help lists the choices that there are.
+
+    A help text names a registry in braces, such as ``{presets}``; it is read when the help is shown, so that commands
+    do not wait for it.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        complete = list(args)
+        if "--ray" in complete:
+            after = complete.index("--ray") + 1
+            if not re.fullmatch(ADDRESS, "".join(complete[after : after + 1])):
+                complete.insert(after, "local")
+        return super().parse_args(ctx, complete)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.params:
+            if isinstance(parameter, TyperOption) and parameter.help:
+                parameter.help = re.sub(r"\{(\w+)\}", lambda match: ", ".join(choices(match[1])), parameter.help)
+        super().format_help(ctx, formatter)
+
+
+def choices(name: str) -> list[str]:
+    """The names in a registry of :data:`CHOICES`."""
+    module, attribute = CHOICES[name]
+    registry = getattr(import_module(module), attribute)
+    return list(get_args(registry) or registry)

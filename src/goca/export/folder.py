@@ -1,0 +1,82 @@
+"""The folder data set: images, their labels, the names of the classes, and captions; ``--dataset folder`` reads it.
+
+``images/NAME.png``, ``labels/NAME.png`` (indexed by the lines of ``classes.txt``, counted from 0), ``classes.txt`` and
+``captions.json``, like ``{"NAME.png": {"caption": "cat, grass"}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Integer
+from PIL import Image, PngImagePlugin
+
+from goca.classes import BACKGROUND
+from goca.export.registry import Format
+from goca.render import class_colours, indexed_image
+from goca.storage.atomic import replace_file, write_atomically
+from goca.storage.captions import save_captions
+
+if TYPE_CHECKING:
+    from goca.export.registry import Files
+    from goca.result import Segmentation
+
+CAPTIONS, CLASSES, IMAGES, LABELS = "captions.json", "classes.txt", "images", "labels"
+
+
+class FolderFormat(Format):
+    """The folder data set of some segmentations. Line 0 of ``classes.txt`` is the background, whether or not an image
+    has one; a caption names the classes of its image."""
+
+    def __init__(self) -> None:
+        self.classes = [BACKGROUND]
+        self.captions: dict[str, str] = {}
+
+    def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
+        labels = shared_labels(result, self.classes)
+        self.captions[f"{stem}.png"] = ", ".join(name for name in result.classes if name != BACKGROUND)
+        image, picture = write_image(folder, stem, result.image), write_labels(folder, stem, labels, self.classes)
+        return {"folder image": image, "folder labels": picture}
+
+    def finish(self, folder: Path) -> Files:
+        save_captions(folder / CAPTIONS, self.captions)
+        return {"folder classes": write_classes(folder, self.classes), "folder captions": folder / CAPTIONS}
+
+
+def shared_labels(result: Segmentation, classes: list[str]) -> Integer[np.ndarray, "height width"]:
+    """The labels of one image as indices into ``classes``, which gets the names that it lacks."""
+    classes += [name for name in result.classes if name not in classes]
+    return np.array([classes.index(name) for name in result.classes])[result.labels]
+
+
+def write_image(folder: Path, name: str, image: Image.Image, **texts: str) -> Path:
+    """Write ``images/NAME.png`` with some texts inside."""
+    path = folder / IMAGES / f"{name}.png"
+    write_png(image, path, **texts)
+    return path
+
+
+def write_labels(folder: Path, name: str, labels: Integer[np.ndarray, "height width"], classes: Sequence[str]) -> Path:
+    """Write ``labels/NAME.png``; the labels are indices into ``classes``."""
+    path = folder / LABELS / f"{name}.png"
+    write_png(indexed_image(labels, class_colours(classes)), path)
+    return path
+
+
+def write_classes(folder: Path, classes: Sequence[str]) -> Path:
+    """Write ``classes.txt``."""
+    path = folder / CLASSES
+    write_atomically(path, "\n".join(classes) + "\n")
+    return path
+
+
+def write_png(picture: Image.Image, path: Path, **texts: str) -> None:
+    """Write a PNG with some texts inside, whole or not at all."""
+    notes = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        notes.add_itxt(key, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda scratch: picture.save(scratch, format="PNG", pnginfo=notes))

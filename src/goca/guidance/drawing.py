@@ -1,0 +1,186 @@
+"""Draw one prompt, or a table of prompts, and write everything that belongs to it into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goca.export.folder import write_png
+from goca.guidance.generate import GUIDANCE, Generation, Generator, mentioned, name_things
+from goca.guidance.sheet import sheet
+from goca.guidance.table import DatasetFolder, Row
+from goca.storage.atomic import write_atomically
+from goca.storage.names import file_names
+from goca.text.prompt import split_synonyms
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DrawnPrompt:
+    """One prompt and what was written of it.
+
+    Attributes:
+        result: the image by the chosen guidance.
+        classes: what was segmented, if anything.
+        files: paths by what they hold: ``image``; with a segmentation those of :meth:`goca.Segmentation.save` and
+            ``caption``; ``masks`` and ``compare`` where they were asked for.
+    """
+
+    result: Generation
+    classes: tuple[str, ...] | None
+    files: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class DrawnTable:
+    """What became of a table of prompts.
+
+    Attributes:
+        drawn: images drawn now.
+        skipped: images that were there already.
+        bad: a sentence for each row that was left out, in the order of the lines.
+        notes: sentences that the user should read.
+    """
+
+    drawn: int
+    skipped: int
+    bad: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def draw_prompt(
+    make: Generator,
+    prompt: str,
+    seed: int,
+    out: str | Path,
+    *,
+    segment: bool = False,
+    classes: Sequence[str] | None = None,
+    show_masks: bool = False,
+    compare: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> DrawnPrompt:
+    """Draw one prompt and write ``PROMPT-SEED.png`` and the files that were asked for.
+
+    Args:
+        segment: segment the image too.
+        classes: into what; by default what the prompt names.
+        show_masks: draw regions and rates of the steps.
+        compare: draw the prompt with every guidance, under each other.
+        progress: gets (images done, images in all).
+
+    Raises:
+        ValueError: see :class:`Generator` and :func:`goca.guidance.generate.name_things`.
+        OSError: the folder cannot be written to.
+    """
+    out = Path(out)
+    things = (classes or name_things(prompt, make.segmenter.model.spec.vocabulary)) if segment else None
+    kinds = list(GUIDANCE) if compare else [make.guidance]
+    results: dict[str, Generation] = {}
+    for done, kind in enumerate(kinds):
+        progress(done, len(kinds))
+        chosen = kind == make.guidance
+        maker, wanted = (make, things) if chosen else (make.like(kind), None)
+        results[kind] = maker(prompt, seed, classes=wanted, trace=show_masks or compare)
+    result = results[make.guidance]
+    out.mkdir(parents=True, exist_ok=True)
+    stem = f"{file_names([prompt])[0]}-{seed}"
+    files = {"image": out / f"{stem}.png"}
+    write_png(result.image, files["image"], prompt=prompt, seed=str(seed))
+    if result.segmentation is not None:
+        files |= result.segmentation.save(out, stem)
+        files["caption"] = out / f"{stem}.txt"
+        write_atomically(files["caption"], prompt + "\n")
+    for wanted_sheet, name, shown in ((show_masks, "masks", [result]), (compare, "compare", list(results.values()))):
+        if wanted_sheet:
+            files[name] = out / f"{stem}_{name}.png"
+            write_png(sheet(shown), files[name])
+    return DrawnPrompt(result, None if things is None else tuple(things), files)
+
+
+def draw_table(
+    make: Generator,
+    rows: Sequence[Row],
+    out: str | Path,
+    *,
+    segment: bool = False,
+    classes: Sequence[str] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> DrawnTable:
+    """Draw the rows whose images are not there yet, and write the data set, see :class:`DatasetFolder`.
+
+    Every image is on the disk before the next one is drawn; the same call goes on after an interruption.
+
+    Args:
+        rows: see :func:`goca.guidance.table.read_rows`; those that cannot be drawn are left out.
+        segment: write labels and annotations too.
+        classes: of all labels; by default each row's are what its prompt names.
+        progress: gets (images done, images in all).
+
+    Raises:
+        ValueError: the folder is from a run with other settings. OSError: it cannot be written to.
+    """
+    out = Path(out)
+    things, bad = plan_classes(make, rows, segment, classes)
+    good = [row for row in rows if row.name in things]
+    named = {name: [split_synonyms(entry)[0] for entry in entries or ()] for name, entries in things.items()}
+    folder_classes = [split_synonyms(entry)[0] for entry in classes or ()] or [
+        name for row in good for name in named[row.name]
+    ]
+    folder = DatasetFolder(out, describe_run(make, segment, classes), folder_classes if segment else None)
+    finished: list[Row] = []
+    missing: list[Row] = []
+    for row in good:
+        try:
+            (finished if folder.has(row) else missing).append(row)
+        except ValueError as error:
+            bad[row.line] = str(error)
+    skipped, notes = len(finished), dict[str, None]()
+    try:
+        for row in missing:
+            progress(len(finished), skipped + len(missing))
+            result = make(row.prompt, row.seed, classes=things[row.name])
+            folder.add(row, result)
+            notes |= dict.fromkeys(result.notes)
+            finished.append(row)
+    finally:
+        folder.finish(sorted(finished, key=lambda row: row.line), named)
+    sentences = tuple(f"line {line}: {' '.join(bad[line].split())}" for line in sorted(bad))
+    return DrawnTable(len(missing), skipped, sentences, tuple(notes))
+
+
+def plan_classes(
+    make: Generator, rows: Sequence[Row], segment: bool, classes: Sequence[str] | None
+) -> tuple[dict[str, list[str] | None], dict[int, str]]:
+    """What is segmented in the image of each row that can be drawn, by its name, and why the others cannot, by their
+    line."""
+    vocabulary = make.segmenter.model.spec.vocabulary
+    things: dict[str, list[str] | None] = {}
+    bad: dict[int, str] = {}
+    for row in rows:
+        try:
+            found = None
+            if segment:
+                found = mentioned(classes, row.prompt) if classes else name_things(row.prompt, vocabulary)
+            make.check(row.prompt, found)
+        except ValueError as error:
+            bad[row.line] = str(error)
+        else:
+            things[row.name] = found
+    return things, bad
+
+
+def describe_run(make: Generator, segment: bool, classes: Sequence[str] | None) -> dict[str, object]:
+    """What the images of a table depend on."""
+    return {
+        "model": make.segmenter.model.spec.name,
+        "guidance": make.guidance,
+        "scale": make.scale,
+        "steps": make.steps,
+        "size": list(make.size),
+        "every": make.every,
+        "segment": segment,
+        "classes": None if classes is None else list(classes),
+    }

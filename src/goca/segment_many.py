@@ -1,0 +1,87 @@
+"""Segment many images and write the results as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from goca.export import DEFAULT_FORMATS, Exporter
+from goca.images import read_image
+from goca.segmenter import Segmenter
+from goca.storage.names import file_stems
+
+
+@dataclass(frozen=True)
+class SavedSegmentation:
+    """What is known of an image whose segmentation has been written.
+
+    Attributes:
+        image: its path.
+        areas: share of the pixels by class; they sum to 1.
+        files: paths by what they hold, see :class:`goca.export.Exporter`.
+        notes: sentences that the user should read.
+    """
+
+    image: str
+    areas: dict[str, float]
+    files: dict[str, Path]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SavedSegmentations:
+    """The segmentations of some images, and the files that hold all of them."""
+
+    images: tuple[SavedSegmentation, ...]
+    files: dict[str, Path]
+
+    @property
+    def notes(self) -> list[str]:
+        """The notes of all images, each once."""
+        return list(dict.fromkeys(note for each in self.images for note in each.notes))
+
+
+def segment_many(
+    segmenter: Segmenter,
+    images: Sequence[str],
+    classes: Sequence[str],
+    out: str | Path,
+    *,
+    caption: str | None = None,
+    background: Sequence[str] = (),
+    threshold: float | None = None,
+    seed: int = 0,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SavedSegmentations:
+    """Segment image files into the same classes, one after the other, and write each result before the next image.
+
+    Images that cannot be read and classes that do not fit are refused before anything is written.
+
+    Args:
+        images: paths; of images with the same name the second is written as ``NAME-2``.
+        out: folder for the files.
+        classes, caption, background, threshold, seed: see :meth:`goca.Segmenter.__call__`.
+        formats: keys of :data:`goca.export.FORMATS`.
+        progress: gets (images done, images in all).
+
+    Raises:
+        ValueError: an image that cannot be read, an unknown format, or classes that do not fit the model or caption.
+        OSError: the folder cannot be written to.
+    """
+    exporter = Exporter(out, formats)
+    check_images(images)
+    segmenter.prompt(classes, caption=caption, background=background)
+    saved = []
+    for done, (image, stem) in enumerate(zip(images, file_stems(images), strict=True)):
+        progress(done, len(images))
+        result = segmenter(image, classes, caption=caption, background=background, threshold=threshold, seed=seed)
+        saved.append(SavedSegmentation(image, result.areas, exporter.add(result, stem), result.notes))
+    return SavedSegmentations(tuple(saved), exporter.finish())
+
+
+def check_images(images: Sequence[str]) -> None:
+    """Decode every image once, so that a bad one is refused before anything is computed or written."""
+    for image in images:
+        read_image(image)
