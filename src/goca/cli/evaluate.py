@@ -39,7 +39,7 @@ def evaluate(
 
         variants = find_variants(split_list([presets]), refine)
         experiment = what.open()
-        workers = ray.connect(model.loader())
+        workers = ray.connect(model.arguments())
         segmenter = model.load()
         with progress("evaluating") as report:
             answer = experiment.run(

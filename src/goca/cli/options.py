@@ -63,15 +63,16 @@ class DeviceOptions:
 
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_progress_bar()
-        return self.loader(preset)()
-
-    def loader(self, preset: str | None = None) -> Callable[[], Segmenter]:
-        """What makes the segmenter, here or in another process."""
-        from goca.models.specs import DEFAULT_MODEL
         from goca.segmenter import Segmenter
 
+        return Segmenter.from_pretrained(**self.arguments(preset))
+
+    def arguments(self, preset: str | None = None) -> dict[str, Any]:
+        """Arguments of :meth:`goca.Segmenter.from_pretrained`."""
+        from goca.models.specs import DEFAULT_MODEL
+
         options = {name: value for name, value in vars(self).items() if name != "model"}
-        return functools.partial(Segmenter.from_pretrained, self.model or DEFAULT_MODEL, method=preset, **options)
+        return {"name": self.model or DEFAULT_MODEL, "method": preset, **options}
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,13 @@ class RayOptions:
     ] = None
     workers: Annotated[int, typer.Option(help="Processes that work at once with --ray.")] = 2
 
-    def connect(self, load: Callable[[], Segmenter]) -> Workers | None:
-        """The workers, each of which calls ``load``; ``None`` without ``--ray``."""
+    def connect(self, model: dict[str, Any]) -> Workers | None:
+        """The workers, each with the model of these arguments; ``None`` without ``--ray``."""
         if self.ray is None:
             return None
         from goca.distributed.cluster import Workers
 
-        workers = Workers(load, self.ray, self.workers)
+        workers = Workers(model, self.ray, self.workers)
         workers.connect()
         return workers
 

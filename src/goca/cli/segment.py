@@ -56,7 +56,7 @@ def segment(
         from goca.storage.atomic import check_folder
 
         check_folder(out)
-        workers = ray.connect(model.loader(preset))
+        workers = ray.connect(model.arguments(preset))
         if workers is not None:
             answer = workers.segment(images, names, out, **request)
         else:

@@ -7,7 +7,7 @@ in its place. Workers compute with as many threads as this process, because the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -32,13 +32,12 @@ class Workers:
     """Processes on a Ray cluster, each with the model on a processor or an accelerator of its own.
 
     Args:
-        load: makes the segmenter, in every worker anew; a function that can be pickled, such as
-            ``functools.partial(Segmenter.from_pretrained, "sd15")``.
+        model: arguments of :meth:`goca.Segmenter.from_pretrained`, which every worker calls.
         address: of the cluster; :data:`LOCAL` starts one on this machine.
         count: how many work at once.
     """
 
-    load: Callable[[], Segmenter]
+    model: Mapping[str, Any]
     address: str = LOCAL
     count: int = 2
 
@@ -119,7 +118,7 @@ class Workers:
         """``data`` with ``worker`` called on every row, on :attr:`count` actors at once."""
         accelerators = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else None
         pool = ray.data.ActorPoolStrategy(size=self.count)
-        arguments = (self.load, torch.get_num_threads(), *arguments)
+        arguments = (dict(self.model), torch.get_num_threads(), *arguments)
         return data.map(worker, fn_constructor_args=arguments, compute=pool, num_cpus=1, num_gpus=accelerators)
 
 
@@ -134,9 +133,9 @@ class ParquetSegmentations:
 class Evaluator:
     """An actor that evaluates groups of images, see :func:`goca.evaluation.runner.evaluate_indices`."""
 
-    def __init__(self, load: Callable[[], Segmenter], threads: int, dataset: Dataset, task: Task) -> None:
+    def __init__(self, model: Mapping[str, Any], threads: int, dataset: Dataset, task: Task) -> None:
         torch.set_num_threads(threads)
-        self.segmenter = load()
+        self.segmenter = Segmenter.from_pretrained(**model)
         self.dataset, self.task = dataset, task
 
     def __call__(self, group: Row) -> Row:
@@ -147,9 +146,9 @@ class Evaluator:
 class ImageSegmenter:
     """An actor that segments one image, given as ``path`` and ``bytes``; ``request`` are the arguments of the call."""
 
-    def __init__(self, load: Callable[[], Segmenter], threads: int, request: Mapping[str, Any]) -> None:
+    def __init__(self, model: Mapping[str, Any], threads: int, request: Mapping[str, Any]) -> None:
         torch.set_num_threads(threads)
-        self.segmenter = load()
+        self.segmenter = Segmenter.from_pretrained(**model)
         self.request = request
 
     def __call__(self, row: Row) -> Row:

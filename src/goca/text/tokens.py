@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
-from goca.backbones.base import Backbone
 from goca.text.spans import STOP_WORDS, TokenSpans
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """The part of :class:`goca.backbones.Backbone` that tells where the tokens of a text are."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the text encoder takes, special ones included."""
+
+    def token_spans(self, text: str) -> Sequence[TokenSpans]:
+        """The tokens of each of the model's text encoders."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +60,18 @@ class PromptTokens:
         return replace(self, words={token + places: word for token, word in self.words.items()}, end=self.end + places)
 
 
-def read_prompt(backbone: Backbone, text: str) -> PromptTokens:
+def read_prompt(encoder: TextEncoder, text: str) -> PromptTokens:
     """Find the tokens of a text.
 
     Raises:
         ValueError: a text that no encoder of the model can take whole.
     """
-    ranges = backbone.token_spans(text)
+    ranges = encoder.token_spans(text)
     if not any(fits(each) for each in ranges):
         count = max(len(each.spans) for each in ranges)
         raise ValueError(
             f"the prompt {shorten(text)!r} has {count} tokens, which is longer than the text encoder's limit of "
-            f"{backbone.max_tokens} (special ones included); shorten it"
+            f"{encoder.max_tokens} (special ones included); shorten it"
         )
     words = {
         token: text[slice(*span)].strip()
