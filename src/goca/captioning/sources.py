@@ -28,16 +28,23 @@ class Source:
     concurrency: int = 1
 
 
-def server_source(model: str, base_url: str | None = None, *, timeout: float = 60, concurrency: int = 4) -> Source:
+def server_source(
+    model: str,
+    base_url: str | None = None,
+    *,
+    question: str = REQUEST,
+    timeout: float = 60,
+    concurrency: int = 4,
+) -> Source:
     """A model on a server with OpenAI's interface, see :class:`goca.captioning.server.Server`."""
     from goca.captioning.server import Server
 
     named = {} if base_url is None else {"server": base_url}
-    settings = {"source": "openai", "model": model, **named, "question": REQUEST}
-    return Source(Server(model, base_url, timeout=timeout), settings, concurrency)
+    settings = {"source": "openai", "model": model, **named, "question": question}
+    return Source(Server(model, base_url, timeout=timeout, question=question), settings, concurrency)
 
 
-def local_source(model: str, device: str | None = None) -> Source:
+def local_source(model: str, device: str | None = None, *, question: str = REQUEST) -> Source:
     """A vision-language model on this machine, see :class:`goca.captioning.local_model.LocalModel`.
 
     Raises:
@@ -46,4 +53,5 @@ def local_source(model: str, device: str | None = None) -> Source:
     from goca.captioning.local_model import LocalModel
 
     check_device(device)
-    return Source(LocalModel(model, device), {"source": "transformers", "model": model, "question": REQUEST})
+    settings = {"source": "transformers", "model": model, "question": question}
+    return Source(LocalModel(model, device, question=question), settings)

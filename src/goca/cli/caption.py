@@ -27,6 +27,9 @@ def caption(
     dataset: Annotated[str | None, typer.Option(help="Data set to caption instead of image files: {datasets}.")] = None,
     root: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
     split: Annotated[str | None, typer.Option(help="The data set's split.")] = None,
+    question: Annotated[
+        str, typer.Option(help="What models are asked: {questions}. published lists the classes of the data set.")
+    ] = "plain",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
     model: Annotated[str | None, typer.Option(help="openai, transformers: the model's name, hub id or folder.")] = None,
     base_url: Annotated[
@@ -55,6 +58,7 @@ def caption(
     """
     with clean_stdout():
         from goca.captioning.job import caption_dataset, caption_files, check_files
+        from goca.captioning.request import write_question
         from goca.captioning.sources import SOURCES, local_source, server_source
         from goca.datasets import open_dataset
         from goca.lookup import look_up
@@ -71,11 +75,11 @@ def caption(
         check_files(images or [])
         if source != "classes" and not model:
             raise ValueError(f"name the model that --source {source} asks with --model")
-        asked = None
+        text, asked = write_question(question, opened), None
         if source == "openai":
-            asked = server_source(model or "", base_url, timeout=timeout, concurrency=concurrency)
+            asked = server_source(model or "", base_url, question=text, timeout=timeout, concurrency=concurrency)
         elif source == "transformers":
-            asked = local_source(model or "", device)
+            asked = local_source(model or "", device, question=text)
         with progress("captioning") as report:
             if opened is not None:
                 summary = caption_dataset(opened, asked, out, split=split, limit=limit, progress=report)

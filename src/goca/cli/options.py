@@ -27,6 +27,7 @@ CHOICES = {
     "alignments": ("goca.text.align", "Rule"),
     "presets": ("goca.method", "PRESETS"),
     "baselines": ("goca.evaluation.baselines", "BASELINES"),
+    "questions": ("goca.captioning.request", "QUESTIONS"),
     "dtypes": ("goca.models.devices", "DTYPES"),
     "guidance": ("goca.guidance.generate", "GUIDANCE"),
 }
