@@ -88,6 +88,16 @@ def test_images_are_captioned_with_tokens_and_cost() -> None:
     assert not list(Path.cwd().glob("*.partial.jsonl"))
 
 
+def test_the_published_question_is_asked_about_a_data_set() -> None:
+    words = ("--dataset", "scenes", "--limit", "1", "--question", "published")
+    with serve(lambda number: chat("cat, grass")) as server:
+        assert ask(server, extra=words).exit_code == 0
+        (request,) = server.requests
+        assert "at most 20 words" in request["messages"][0]["content"][0]["text"]
+        assert "name it with --dataset" in refusal(ask(server, "0.png", extra=("--question", "published")))
+    assert len(server.requests) == 1
+
+
 def test_a_local_server_needs_no_key_and_unknown_prices_give_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with serve(lambda number: chat("cat")) as server:
