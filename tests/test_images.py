@@ -131,7 +131,7 @@ def test_truncated_files_are_named(png: Path, tmp_path: Path, ending: str) -> No
 
 
 def test_too_many_pixels(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("goca.images.max_pixels", lambda: 100)
     with pytest.raises(ImageError, match=r"noise\.png has too many pixels"):
         read_image(png)
 

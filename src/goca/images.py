@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
-import struct
+import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 ImageSource = str | Path | Image.Image | np.ndarray
 MAX_ASPECT = 4.0
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")
+LOSSLESS_FORMATS = ("PNG", "TIFF", "BMP", "GIF")
+
+_ORIENTATION = 0x0112  # the tag of EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BYTES_PER_PIXEL = 32  # the decoded image, its upright copy, RGB, and labels of 64 bits, with a reserve
+_quiet = threading.Lock()  # warnings.catch_warnings changes the whole process
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -38,11 +56,12 @@ def read_image(source: ImageSource) -> Image.Image:
         ImageError: the source is missing, empty, no image, damaged, or of an unusable shape or type.
     """
     if isinstance(source, np.ndarray):
-        return _flatten(_from_array(source), "the array")
+        return upright_rgb(_from_array(source), "the array")
     if isinstance(source, Image.Image):
-        return _flatten(source, "the image")
+        _load(source, "the image")
+        return upright_rgb(source, "the image")
     if isinstance(source, (str, Path)):
-        return _flatten(load_file(source), str(source))
+        return upright_rgb(load_file(source), str(source))
     raise ImageError(
         f"cannot read an image from a {type(source).__name__}; "
         "pass a path, a PIL image or a uint8 array (height, width, 3)"
@@ -79,7 +98,7 @@ def load_file(source: str | Path) -> Image.Image:
     """Read an image file as it is: the first frame, in its own colour mode and orientation.
 
     Raises:
-        ImageError: the file is missing, empty, no image or damaged.
+        ImageError: the file is missing, empty, too large for the memory, damaged, or an image of another format.
     """
     name = str(source)
     if isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
@@ -95,17 +114,77 @@ def load_file(source: str | Path) -> Image.Image:
     if os.path.getsize(name) == 0:
         raise ImageError(f"{name} is empty (0 bytes); copy or download the image again")
     try:
-        with Image.open(name) as image:
-            image.load()
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image that can be read; convert it to PNG or JPEG") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name} has too many pixels to be read safely; make it smaller first") from None
+        with open(name, "rb") as file:
+            return _decode(file, name)
     except PermissionError:
         raise ImageError(f"{name} may not be read; change its permissions") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error):
-        raise ImageError(f"{name} is damaged or cut short; copy or download the image again") from None
+
+
+def load_bytes(content: bytes, name: str) -> Image.Image:
+    """Read the image in the bytes of a file called ``name``, as :func:`load_file` does.
+
+    Raises:
+        ImageError: the bytes are empty, no image, damaged, or too large for the memory.
+    """
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes); copy or download the image again")
+    return _decode(io.BytesIO(content), name)
+
+
+def orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation of an image, 1 (upright) to 8; ``None`` where it has none, or a value that means nothing."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # EXIF of wrong types raises almost anything
+        return None
+    return value if isinstance(value, int) and (value == 1 or value in _TURNS) else None
+
+
+def turn(image: Image.Image, orientation: int | None) -> Image.Image:
+    """An image as stored with that EXIF orientation, turned upright."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def max_pixels() -> int:
+    """The area of the largest image that is read: what half the free memory holds."""
+    import psutil
+
+    return int(psutil.virtual_memory().available) // 2 // _BYTES_PER_PIXEL
+
+
+def _decode(file: Any, name: str) -> Image.Image:
+    Image.init()
+    known = [each for each in FORMATS if each in Image.OPEN]  # a Pillow may lack AVIF
+    too_large = f"{name} has too many pixels to be read safely; make it smaller first"
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(file, formats=known)
+            if image.width * image.height > max_pixels():
+                raise ImageError(too_large)
+            _load(image, name)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not an image that can be read; convert it to PNG or JPEG") from None
+    except (Image.DecompressionBombError, MemoryError):
+        raise ImageError(too_large) from None
+    except Exception as error:  # a header can raise almost anything
+        raise _damaged(name) from error
     return image
+
+
+def _load(image: Image.Image, name: str) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise _damaged(name) from error
+
+
+def _damaged(name: str) -> ImageError:
+    return ImageError(f"{name} is damaged or cut short; copy or download the image again")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -128,11 +207,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(_eight_bits(array) if array.dtype == np.uint16 else np.ascontiguousarray(array))
 
 
-def _flatten(image: Image.Image, name: str) -> Image.Image:
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     """RGB pixels of an image of any mode, turned upright, on white."""
     if 0 in image.size:
         raise ImageError(f"{name} has no pixels ({image.width} x {image.height}); pass at least one pixel")
-    image = ImageOps.exif_transpose(image)
+    image = turn(image, orientation(image))
     if image.mode in _SIXTEEN_BIT_MODES:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
@@ -145,7 +224,7 @@ def _flatten(image: Image.Image, name: str) -> Image.Image:
             return image.convert("RGB")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    except ValueError:
+    except (ValueError, TypeError, KeyError, OSError):
         raise ImageError(f"{name} has the colour mode {image.mode}, which cannot be read; convert it to RGB") from None
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from makers import grey_counts, named_counts, patches, write_grey, write_photo
+from PIL import Image
 
 from goca.datasets import open_dataset
+from goca.datasets.base import Sample
+from goca.images import turn
 
 ADE_GOLDEN = Path(__file__).parent.parent / "golden" / "alignment" / "ade20k.json"
 # The official names and ids of the benchmark's classes.
@@ -134,3 +137,75 @@ def test_camvid_says_what_is_wrong(tmp_path: Path) -> None:
     write_grey(tmp_path / "val_labels" / "a.png", np.full((12, 14), 12, np.uint8))
     with pytest.raises(ValueError, match=r"a\.png holds the class id 12"):
         open_dataset("camvid", tmp_path)[0]
+
+
+def write_pair(
+    root: Path, stored: np.ndarray, labels: np.ndarray, orientation: int, label_orientation: int = 0
+) -> Path:
+    """A folder data set of one photograph with an EXIF orientation."""
+    for name, array, kind in (("images/a.png", stored, orientation), ("labels/a.png", labels, label_orientation)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        if kind:
+            exif[0x0112] = kind
+        Image.fromarray(array).save(root / name, exif=exif)
+    (root / "classes.txt").write_text("background\nbright\n")
+    return root
+
+
+def bright(sample: Sample) -> np.ndarray:
+    return (np.asarray(sample.image.convert("L")) > 128).astype(np.uint8)
+
+
+CORNER = np.zeros((6, 4), np.uint8)
+CORNER[:2, :3] = 1
+PHOTO = np.repeat(CORNER[..., None] * np.uint8(255), 3, axis=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_labels_follow_a_photograph_that_exif_turns(orientation: int, tmp_path: Path) -> None:
+    shown = np.asarray(turn(Image.fromarray(CORNER), orientation))
+    root = write_pair(tmp_path / "own", PHOTO, CORNER, orientation, orientation)
+    sample = open_dataset("folder", root)[0]  # both files say how they are turned
+    np.testing.assert_array_equal(sample.labels, shown)
+    np.testing.assert_array_equal(sample.labels, bright(sample))
+
+    for name, labels in (("stored", CORNER), ("shown", shown)):
+        dataset = open_dataset("folder", write_pair(tmp_path / name, PHOTO, labels, orientation))
+        if orientation in (2, 3, 4):
+            with pytest.raises(ValueError, match=rf"EXIF orientation {orientation}.* whether its labels are of the"):
+                dataset[0]
+        else:
+            np.testing.assert_array_equal(dataset[0].labels, bright(dataset[0]))
+
+
+def test_square_photographs_that_exif_turns_are_refused(tmp_path: Path) -> None:
+    dataset = open_dataset("folder", write_pair(tmp_path, PHOTO[:4], CORNER[:4], 6))
+    with pytest.raises(ValueError, match=r"a\.png is shown turned by its EXIF orientation 6"):
+        dataset[0]
+
+
+def test_labels_of_benchmarks_are_drawn_on_the_stored_pixels(ade20k: Path) -> None:
+    base = ade20k / "ADEChallengeData2016"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(PHOTO).save(base / "images/validation/ADE_val_00000001.jpg", exif=exif)
+    write_grey(base / "annotations/validation/ADE_val_00000001.png", CORNER)
+    sample = open_dataset("ade20k", ade20k)[0]
+    np.testing.assert_array_equal(sample.labels, CORNER[::-1, ::-1])
+    assert sample.labels[-1, -1] == 1 and bright(sample)[-1, -1] == 1
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(-2, np.int32), (-1, np.int32), (2**31 - 1, np.int32), (300, np.uint16)])
+def test_ids_that_would_wrap_are_refused(value: int, dtype: type, tmp_path: Path) -> None:
+    root = write_pair(tmp_path, PHOTO, CORNER, 1)
+    Image.fromarray(np.full((6, 4), value, dtype)).save(root / "labels/a.png", "TIFF")
+    with pytest.raises(ValueError, match=rf"holds the class id {value} \(24 unknown pixels"):
+        open_dataset("folder", root)[0]
+
+
+def test_labels_in_a_format_that_loses_values_are_refused(tmp_path: Path) -> None:
+    root = write_pair(tmp_path, PHOTO, CORNER, 1)
+    Image.fromarray(CORNER).save(root / "labels/a.png", "JPEG")
+    with pytest.raises(ValueError, match=r"a\.png is a JPEG, which changes class ids; store them as PNG"):
+        open_dataset("folder", root)[0]

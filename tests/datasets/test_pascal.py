@@ -177,6 +177,10 @@ def test_context_says_what_is_wrong(context: Path) -> None:
     scipy.io.savemat(path, {"LabelMap": np.full((12, 14), 460)})
     with pytest.raises(ValueError, match=r"2008_000002\.mat holds the class id 460"):
         dataset[0]
+    for value, message in ((2**32 + 3, "holds the class id 4294967299"), (-2, "no class ids"), (2**64, "no class ids")):
+        scipy.io.savemat(path, {"LabelMap": np.full((12, 14), float(value))})
+        with pytest.raises(ValueError, match=message):
+            dataset[0]
     path.unlink()
     with pytest.raises(ValueError, match=r"2008_000002\.mat is missing; .*labels of Pascal Context"):
         open_dataset("context", context, "train")

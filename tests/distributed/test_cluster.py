@@ -88,7 +88,7 @@ def test_a_folder_and_a_table_of_images_become_parquet(tmp_path: Path) -> None:
     expected = Segmenter.from_pretrained()(scene.image, scene.classes).labels
     for source, out in ((folder, tmp_path / "a"), (tmp_path / "images.parquet", tmp_path / "b")):
         said = run("segment", source, "--classes", scene.caption, "--out", out, "--ray", code=1)
-        assert "broken.png is no image, or damaged" in said and "1 of 2 images segmented" in said
+        assert "broken.png is damaged or cut short" in said and "1 of 2 images segmented" in said
         found = {Path(row["path"]).name: row for row in arrow.dataset(out).to_table().to_pylist()}
         assert found["broken.png"]["error"] and not found["broken.png"]["labels"]
         row = found["scene.png"]

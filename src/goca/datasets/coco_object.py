@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +10,9 @@ from jaxtyping import UInt8
 
 from goca.datasets.base import VOID
 from goca.datasets.coco import SOURCE, categories, image_folder
-from goca.datasets.files import FileDataset, Pair, read_text
+from goca.datasets.files import FileDataset, Pair
 from goca.datasets.labels import read_colour_ids
+from goca.storage.json_reader import read_json
 
 _THINGS = tuple(value for value, category in categories().items() if category.kind == "thing")
 
@@ -42,7 +42,7 @@ class CocoObject(FileDataset):
         images = image_folder(self)
         labels = self.find_folder(self.root / "annotations" / name, self.root / name)
         try:
-            files, self.segments = _read_panoptic(json.loads(read_text(path)))
+            files, self.segments = _read_panoptic(read_json(path))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"{path} is damaged or no panoptic annotation ({reason}); get it again") from None
@@ -65,6 +65,9 @@ def _read_panoptic(content: Any) -> tuple[list[tuple[str, str]], tuple[dict[int,
     class_of = {each["id"]: _class_of(each["id"], each["isthing"]) for each in content["categories"]}
     images = {each["id"]: each["file_name"] for each in content["images"]}
     files = [(images[each["image_id"]], each["file_name"]) for each in content["annotations"]]
+    for name in (name for pair in files for name in pair):
+        if not isinstance(name, str):
+            raise ValueError(f"the file name {name!r} is no text")
     segments = tuple(
         {part["id"]: class_of[part["category_id"]] for part in each["segments_info"]} for each in content["annotations"]
     )

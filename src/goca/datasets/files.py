@@ -14,7 +14,7 @@ from jaxtyping import Int16, UInt8
 
 from goca.classes import BACKGROUND
 from goca.datasets.base import Dataset, Sample
-from goca.datasets.labels import map_ids, read_ids
+from goca.datasets.labels import map_ids, read_ids, turn_labels
 
 CLASS_LISTS = Path(__file__).parent / "classes"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -36,12 +36,14 @@ class FileDataset(Dataset):
         source: its official name and where to get it.
         splits: all there are, none for a data set that has just one part.
         table: class of each official id, see :func:`goca.datasets.labels.make_table`.
+        drawn_as_stored: whether the labels are known to ignore the images' EXIF orientation, as benchmarks' do.
     """
 
     layout: ClassVar[str]
     source: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     default_split: ClassVar[str] = "val"
+    drawn_as_stored: ClassVar[bool] = True
     table: Int16[np.ndarray, " ids"]
 
     def __init__(self, root: str | Path | None = None, split: str | None = None) -> None:
@@ -70,10 +72,14 @@ class FileDataset(Dataset):
         return map_ids(read_ids(path), self.table, path)
 
     def __getitem__(self, index: int) -> Sample:
-        from goca.images import read_image  # torch comes with it
+        from goca.images import load_file, upright_rgb  # torch comes with it
 
         pair = self.pairs[index]
-        image, labels = read_image(pair.image), self.read_labels(index)
+        stored = load_file(pair.image)
+        image = upright_rgb(stored, str(pair.image))
+        labels = turn_labels(
+            self.read_labels(index), pair.labels, stored, pair.image, drawn_as_stored=self.drawn_as_stored
+        )
         height, width = labels.shape
         if (width, height) != image.size:
             raise ValueError(

@@ -17,6 +17,9 @@ class Folder(FileDataset):
     The root holds ``images/*``; ``labels/*.png`` of the same names (grey or palette, up to 16 bits; 255 is void);
     ``classes.txt``, whose first line is class 0 and so on, see :func:`goca.datasets.files.read_classes`; and if wanted
     ``captions.json`` like ``{"cat.jpg": {"caption": "cat, grass"}}`` with a caption for every image.
+
+    Where an image has an EXIF orientation, the size of its mask tells whether it was drawn on the image as stored or as
+    shown; a pair that leaves this open is refused.
     """
 
     key = "folder"
@@ -24,6 +27,7 @@ class Folder(FileDataset):
     source = "an example with goca scenes"
     splits = ()
     default_split = "all"
+    drawn_as_stored = False
 
     def find_classes(self) -> tuple[tuple[str, ...], ...]:
         path = self.root / "classes.txt"

@@ -22,12 +22,12 @@ def make_table(classes: Mapping[int, int]) -> Int16[np.ndarray, " ids"]:
 def map_ids(
     ids: Integer[np.ndarray, "height width"], table: Int16[np.ndarray, " ids"], path: Path
 ) -> UInt8[np.ndarray, "height width"]:
-    """Official ids (not negative) of the file ``path`` as classes.
+    """Official ids of the file ``path`` as classes.
 
     Raises:
         ValueError: an id that the official scheme does not have.
     """
-    labels = table[np.minimum(ids, len(table) - 1)]
+    labels = np.where(ids < 0, _UNKNOWN, table[np.clip(ids, 0, len(table) - 1)])
     unknown = ids[labels == _UNKNOWN]
     if len(unknown):
         raise ValueError(
@@ -81,9 +81,9 @@ def read_matlab_ids(path: Path, variable: str) -> Integer[np.ndarray, "height wi
         raise ValueError(f"{path} is damaged or no MATLAB file; get it again") from None
     if values is None or values.ndim != 2 or values.dtype.kind not in "uif":
         raise ValueError(f"{path} has no two-dimensional {variable} of numbers; get it again")
-    if values.size and not (values.min() >= 0 and (values == np.floor(values)).all()):
+    if values.size and not (values.min() >= 0 and values.max() < 2**53 and (values == np.floor(values)).all()):
         raise ValueError(f"{path} holds numbers in {variable} that are no class ids; get it again")
-    return values.astype(np.int32)
+    return values.astype(np.int64)
 
 
 def check_scipy() -> None:
@@ -95,9 +95,13 @@ def check_scipy() -> None:
 
 
 def _open_image(path: Path) -> Image.Image:
-    from goca.images import load_file  # torch comes with it
+    """A label file as it is shown; formats that change values are refused."""
+    from goca.images import LOSSLESS_FORMATS, ImageError, load_file, orientation, turn  # torch comes with it
 
-    return load_file(path)
+    image = load_file(path)
+    if image.format not in LOSSLESS_FORMATS:
+        raise ImageError(f"{path} is a {image.format}, which changes class ids; store them as PNG")
+    return turn(image, orientation(image))
 
 
 def _grey_step(path: Path) -> int:
@@ -106,3 +110,44 @@ def _grey_step(path: Path) -> int:
         header = file.read(26)
     bits = header[24] if header.startswith(b"\x89PNG") else 8
     return 255 // (2**bits - 1) if bits < 8 else 1
+
+
+def turn_labels(
+    labels: UInt8[np.ndarray, "height width"],
+    labels_path: Path,
+    stored: Image.Image,
+    image_path: Path,
+    *,
+    drawn_as_stored: bool,
+) -> UInt8[np.ndarray, "height2 width2"]:
+    """The labels of an image whose EXIF orientation may turn it.
+
+    Labels belong to the image as it is shown or as it is stored. A label file with an EXIF orientation of its own is
+    shown turned already. Otherwise the sizes tell, unless both are the same: by ``drawn_as_stored`` the labels are then
+    turned alike, or refused.
+
+    Args:
+        labels: as they are shown.
+        stored: the image, not turned.
+        drawn_as_stored: the labels' source is known to ignore EXIF.
+
+    Raises:
+        ValueError: what the labels belong to cannot be known.
+    """
+    from goca.images import load_file, orientation, turn
+
+    kind = orientation(stored)
+    if kind in (None, 1):
+        return labels
+    size, shown = labels.shape[::-1], turn(stored, kind).size
+    if labels_path.suffix != ".mat" and orientation(load_file(labels_path)) is not None:
+        return labels
+    if size == shown != stored.size or size not in (shown, stored.size):
+        return labels
+    if size == shown and not drawn_as_stored:
+        raise ValueError(
+            f"{image_path} is shown turned by its EXIF orientation {kind}, and the size of {labels_path} does not say "
+            "whether its labels are of the image as stored or as shown; save the image turned, without EXIF, and check "
+            "that the labels fit it"
+        )
+    return np.asarray(turn(Image.fromarray(labels), kind))

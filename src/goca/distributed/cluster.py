@@ -9,19 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from goca.datasets.base import Dataset
 from goca.datasets.files import IMAGE_SUFFIXES
 from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
 from goca.export.parquet import Row, make_failed_row, make_row, schema
-from goca.images import read_image
+from goca.images import load_bytes
 from goca.segmenter import Segmenter
 
 LOCAL = "local"
@@ -153,24 +151,10 @@ class ImageSegmenter:
 
     def __call__(self, row: Row) -> Row:
         try:
-            image = read_bytes(row["path"], row["bytes"])
+            image = load_bytes(row["bytes"], row["path"])
             return make_row(row["path"], self.segmenter(image, **self.request))
         except (ValueError, OSError) as error:
             return make_failed_row(row["path"], str(error))
-
-
-def read_bytes(name: str, content: bytes) -> Image.Image:
-    """The image in the bytes of a file.
-
-    Raises:
-        ValueError: they are no image, or damaged.
-    """
-    try:
-        picture = Image.open(BytesIO(content))
-        picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(f"{name} is no image, or damaged ({error}); copy or download it again") from None
-    return read_image(picture)
 
 
 def _typed(table: Any) -> Any:

@@ -19,6 +19,7 @@ from goca.evaluation.baselines import find_variants
 from goca.evaluation.experiment import Experiment
 from goca.models import wrap
 from goca.segmenter import Segmenter
+from goca.storage.json_reader import read_json_lines
 
 PRESETS = ("vanilla", "paper")
 SEED = 77
@@ -27,7 +28,7 @@ SEED = 77
 def measure_snapshots(kind: str, run: Path, limit: int) -> list[dict[str, float]]:
     """One entry per snapshot: ``samples`` seen and the mIoU of each preset on ``limit`` scenes."""
     path = run / kind / "curve.jsonl"
-    entries = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    entries = read_json_lines(path) if path.exists() else []
     measured = {entry["samples"] for entry in entries}
     missing = [snapshot for snapshot in list_snapshots(kind, run) if int(snapshot.stem) not in measured]
     for snapshot in track(missing, f"scenes-{kind}", disable=not missing):
@@ -70,7 +71,7 @@ def main(
 ) -> None:
     """Measure every snapshot that was not measured before, then draw the curves."""
     curves = {kind: measure_snapshots(kind, run, limit) for kind in kinds}
-    logs = {kind: [json.loads(line) for line in (run / kind / "log.jsonl").read_text().splitlines()] for kind in kinds}
+    logs = {kind: read_json_lines(run / kind / "log.jsonl") for kind in kinds}
     plot(curves, logs, plot_file)
 
 

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from goca.embedded import architectures as arch
 from goca.embedded.train import load_vae, load_weights
 from goca.models.specs import WEIGHTS
+from goca.storage.json_reader import read_json_lines
 
 
 def load_snapshot(kind: str, run: Path, snapshot: Path) -> DiffusionPipeline:
@@ -40,7 +41,7 @@ def export(
         )
     target = out / f"scenes-{kind}"
     load_snapshot(kind, run, snapshots[-1]).to(dtype=torch.float16).save_pretrained(target)
-    log = [json.loads(line) for line in (run / kind / "log.jsonl").read_text().splitlines()]
+    log = read_json_lines(run / kind / "log.jsonl")
     origin = {
         "samples_seen": int(snapshots[-1].stem),
         "final_loss": log[-1]["loss"],
@@ -50,7 +51,7 @@ def export(
 
 
 def _last(log: Path) -> int:
-    return int(json.loads(log.read_text().splitlines()[-1])["step"])
+    return int(read_json_lines(log)[-1]["step"])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from goca.embedded.data import load_latents, stream_pictures, to_unit, write_cap
 from goca.embedded.muon import Muon
 from goca.embedded.objectives import denoising_loss
 from goca.models.specs import WEIGHTS
+from goca.storage.json_reader import read_json
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 Run = Annotated[Path, typer.Option(help="Folder for checkpoints, snapshots and logs.")]
@@ -126,7 +127,7 @@ def load_vae(run: Path, device: str) -> AutoencoderKL:
     if not path.exists():
         raise typer.BadParameter(f"{path} is missing: run `python -m goca.embedded.train vae --run {run}` first")
     load_weights(path, {"vae": vae})
-    vae.register_to_config(scaling_factor=json.loads((run / "vae" / "vae.json").read_text())["scaling_factor"])
+    vae.register_to_config(scaling_factor=read_json(run / "vae" / "vae.json")["scaling_factor"])
     return vae.eval().to(device)
 
 
@@ -278,7 +279,7 @@ def adopt(run: Run, weights: Annotated[Path, typer.Option(help="Folder of the ex
         for name, fresh in model.items():
             part_class: Any = type(fresh)
             model[name] = part_class.from_pretrained(source / name, torch_dtype=torch.float32)
-        step = json.loads((source / "training.json").read_text())["samples_seen"] // BATCH
+        step = read_json(source / "training.json")["samples_seen"] // BATCH
         state = {"model": model.state_dict(), "average": AveragedModel(model).state_dict(), "step": step}
         write_checkpoint(run / kind / "checkpoint.pt", {**state, **Optimisers(model.values(), step).state_dict()})
     vae = AutoencoderKL.from_pretrained(weights / "scenes-dit" / "vae")

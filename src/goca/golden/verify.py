@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from goca.maps.aggregate import MapAggregator
 from goca.maps.background import assign_labels
 from goca.maps.refine import refine
 from goca.maps.rescale import rescale
+from goca.storage.json_reader import parse_json, read_json
 from goca.types import Concept, CrossRecord, LayerRecord, OutputProjection, Prompt, ScoreMaps
 
 MAPS_TOLERANCE = 1e-4
@@ -220,7 +220,7 @@ def _golden_files(paths: Iterable[str | Path]) -> list[Path]:
 
 def _is_json_case(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError:
         return True  # damaged: let its check say so
     return isinstance(content, dict) and case_kind(content, {}) != "unknown"
@@ -228,12 +228,19 @@ def _is_json_case(path: Path) -> bool:
 
 def _read(path: Path) -> tuple[Case, Tensors]:
     if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8")), {}
+        return _check_case(read_json(path)), {}
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if "case" not in metadata:
             raise ValueError("the file has no case in its metadata; it is no golden file")
-        return json.loads(metadata["case"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        case = _check_case(parse_json(metadata["case"], f"the case of {path}"))
+        return case, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def _check_case(content: Any) -> Case:
+    if not isinstance(content, dict):
+        raise ValueError("the case is no JSON object; it is no golden file")
+    return content
 
 
 def _split_heads(tensor: Tensor, heads: int) -> Tensor:

@@ -26,6 +26,7 @@ from goca.export.folder import (
 from goca.guidance.generate import Generation
 from goca.storage.atomic import cannot_write, write_atomically
 from goca.storage.captions import save_captions
+from goca.storage.json_reader import read_json
 
 SETTINGS = "settings.json"
 
@@ -175,7 +176,7 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> bool:
             raise ValueError(f"{folder} is not empty and not from an earlier run; choose another folder with --out")
         return False
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
     except ValueError:
         before = None
     if before != json.loads(json.dumps(settings)):

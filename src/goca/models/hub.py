@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from goca.storage.json_reader import read_json
 
 
 def pipeline_index(source: str, revision: str | None) -> dict[str, Any]:
@@ -22,7 +23,10 @@ def pipeline_index(source: str, revision: str | None) -> dict[str, Any]:
 
         with hub_errors(source):
             index = Path(hf_hub_download(source, "model_index.json", revision=revision))
-    return json.loads(index.read_text())
+    content = read_json(index)
+    if not isinstance(content, dict) or not isinstance(content.get("_class_name"), str):
+        raise ValueError(f'{index} names no pipeline under "_class_name"; get or save the pipeline again')
+    return content
 
 
 @contextmanager

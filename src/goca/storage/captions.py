@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goca.storage.atomic import write_atomically
+from goca.storage.json_reader import read_json
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,7 @@ def load_captions(path: str | Path) -> dict[str, str]:
         ValueError: the file is damaged or of another structure.
         OSError: the file cannot be read.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged or no JSON ({error}); get or write the caption file again") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds no captions; it must look like {{"cat.jpg": {{"caption": "cat, grass"}}}}')
     for name, entry in content.items():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from goca.storage.json_reader import parse_json
 from goca.storage.settings import flatten
 
 Entry = dict[str, Any]
@@ -88,7 +89,7 @@ def _read_lines(path: Path) -> tuple[list[Entry], int]:
     lines: list[Entry] = []
     for number, line in enumerate(content[:size].splitlines(), start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line, f"line {number}")
         except ValueError:
             entry = None
         if not isinstance(entry, dict) or ("config" if number == 1 else "index") not in entry:

@@ -14,6 +14,7 @@ from torch import Tensor
 from goca.datasets.files import IMAGE_SUFFIXES, list_files
 from goca.evaluation.generation.measures import Counts, Values
 from goca.guidance.generate import Generation
+from goca.images import load_file
 from goca.storage.captions import load_captions
 from goca.storage.journal import Entry
 
@@ -70,7 +71,7 @@ class PhotoMeasures:
         photos = [] if self.fid.real_features_num_samples else self.photos  # which a reset keeps
         for real, files in ((True, photos), (False, paths)):
             for path in files:
-                self.fid.update(as_pixels(Image.open(path))[None], real=real)
+                self.fid.update(as_pixels(load_file(path))[None], real=real)
         scores = np.array([each["clip"] for each in entries])
         return {"fid": np.array([float(self.fid.compute())]), "clip": counts @ scores / len(scores)}
 
