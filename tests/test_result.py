@@ -11,7 +11,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from goca.result import Segmentation
-from goca.storage.names import file_names
 
 
 def segmentation(
@@ -108,14 +107,3 @@ def test_parts_must_fit_each_other() -> None:
         Segmentation(image, ("a", "b"), labels, maps)
     with pytest.raises(ValueError, match="labels from 1 to 1 do not fit 1 classes"):
         Segmentation(image, ("a",), labels + 1, maps)
-
-
-def test_file_names_are_safe_and_different() -> None:
-    assert file_names(["Fire engine", "fire-engine", "../etc", "?", "!", "\u732b"]) == [
-        "fire-engine",
-        "fire-engine-2",
-        "etc",
-        "class",
-        "class-2",
-        "\u732b",
-    ]
