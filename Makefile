@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-fast test-portable lint install clean
 
 install: $(VENV)/installed
 
@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -q -c constraints.txt -e '.[test,lint,zoo]'
+	$(PIP) install -q -c constraints.txt -e '.[test,lint,train]'
 	touch $@ $(VENV)/installed
 
 # One scene that no training saw, as an image file, and its segmentation.
@@ -29,8 +29,20 @@ demo: $(VENV)/installed
 	@echo "image:        demo/scene/images/00000.png"
 	@echo "segmentation: demo/00000_overlay.png (true labels: demo/scene/labels/00000.png)"
 
+# One process a core, at most four; one thread in each (tests/conftest.py), because small tensors gain nothing from more.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Everything but what is marked slow, in less than two minutes on two cores.
+test-fast: $(VENV)/installed-dev
+	$(PYTEST) -m "not slow"
+
+# The tests about numbers with the instructions of an older processor.
+test-portable: $(VENV)/installed-dev
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE \
+	$(PYTEST) -m "not slow" tests/maps tests/backbones tests/guidance tests/test_segmenter.py tests/test_verify.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

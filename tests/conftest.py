@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors gain nothing from more, and tests run side by side
 
 from jaxtyping import install_import_hook
 
@@ -19,6 +20,17 @@ from tiny import parts  # noqa: E402
 
 from goca.backbones import Backbone  # noqa: E402
 from goca.models import wrap  # noqa: E402
+
+
+QUICK_FAMILIES = ("unet", "dit", "flux")  # of each kind of attention, and of each kind of grid, one
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs for every family is slow for all but a few, whose own tests stay quick."""
+    for item in items:
+        family = getattr(item, "callspec", None) and item.callspec.params.get("family")  # type: ignore[attr-defined]
+        if family in tiny.FAMILIES and family not in QUICK_FAMILIES:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

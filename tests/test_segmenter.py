@@ -149,6 +149,7 @@ def embedded(request: pytest.FixtureRequest) -> Segmenter:
     return Segmenter.from_pretrained(request.param)
 
 
+@pytest.mark.slow
 def test_embedded_models_segment_scenes_well_beyond_vanilla(embedded: Segmenter) -> None:
     results = Experiment.open("scenes", limit=16, seed=41).run(embedded, find_variants(["vanilla", "paper"]))["results"]
     vanilla, paper = (result["miou"] for result in results)
@@ -167,6 +168,7 @@ def test_more_classes_than_the_text_encoder_takes(embedded: Segmenter) -> None:
         embedded(photo(0), names)
 
 
+@pytest.mark.slow
 def test_a_photograph_is_segmented_with_a_warning_and_a_scene_without(embedded: Segmenter) -> None:
     from matplotlib import cbook
 
@@ -179,6 +181,7 @@ def test_a_photograph_is_segmented_with_a_warning_and_a_scene_without(embedded: 
     assert embedded(scene.image, scene.classes).notes == ()
 
 
+@pytest.mark.slow
 def test_saved_files_reproduce_the_result(embedded: Segmenter, tmp_path: Path) -> None:
     scene = make_scene(52, 0)
     scene.image.resize((200, 120)).save(tmp_path / "scene.png")
@@ -203,6 +206,7 @@ def test_fast_mode_leaves_the_denoiser_after_the_last_layer_it_needs(family: str
     assert seen == list(layers[: needed + 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scenes-dit", "scenes-unet", "scenes-mmdit"])
 def test_fast_mode_agrees_with_the_exact_one(name: str) -> None:
     exact = Segmenter.from_pretrained(name, method="paper")

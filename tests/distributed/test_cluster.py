@@ -24,6 +24,8 @@ from goca import Segmenter
 from goca.cli import app
 from goca.datasets.scenes import make_scene
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="needs pip install 'goca[ray]'")
 
 

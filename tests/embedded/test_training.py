@@ -65,6 +65,7 @@ def test_noise_levels_are_mostly_high_and_cover_the_schedule() -> None:
     assert levels.min() < 200 and levels.max() > 900
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", arch.DENOISERS)
 def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps at once, and one step plus one after a restart, end with the same weights."""

@@ -177,6 +177,7 @@ def test_unknown_data_sets_are_refused(run: Run) -> None:
     assert "scenes" in refusal(run("evaluate", "--dataset", "imagenet"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_continued_to_the_same_bytes(run: Run) -> None:
     words = ["evaluate", "--limit", "16", "--seed", "5", "--batch", "2", "--presets", "vanilla", "--out"]
     records = Path("killed/records.jsonl")

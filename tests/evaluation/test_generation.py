@@ -152,6 +152,7 @@ def refusal(result: Result) -> str:
     return next(line for line in result.stderr.splitlines() if line.startswith("goca: "))
 
 
+@pytest.mark.slow
 def test_a_table_goes_on_where_it_was_killed(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
