@@ -21,7 +21,6 @@ from tiny import parts  # noqa: E402
 from goca.backbones import Backbone  # noqa: E402
 from goca.models import wrap  # noqa: E402
 
-
 QUICK_FAMILIES = ("unet", "dit", "flux")  # of each kind of attention, and of each kind of grid, one
 
 
