@@ -207,9 +207,9 @@ def test_only_the_asked_images_are_recorded(backbone):
 
 
 def test_unknown_layers_are_refused(backbone, pipeline):
-    with pytest.raises(ValueError, match=f"Unknown layers nowhere; choose from {re.escape(backbone.layers[0])}"):
+    with pytest.raises(ValueError, match=f"unknown layer 'nowhere'; choose one of {re.escape(backbone.layers[0])}"):
         record(backbone, ["cat"], [3], layers=("nowhere",))
-    with pytest.raises(ValueError, match=r"Unknown reference layer 'nowhere'; choose one of"):
+    with pytest.raises(ValueError, match=r"unknown reference layer 'nowhere'; choose one of"):
         type(backbone)(pipeline, "nowhere")
 
 

@@ -16,6 +16,7 @@ from goca.backbones.hooks import AttentionCall, watch_output
 from goca.backbones.noise import NoiseLevel, noise_level
 from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
 from goca.backbones.settings import GuidanceLayout, Settings
+from goca.lookup import look_up
 from goca.text.spans import TokenSpans, read_offsets
 from goca.types import Grid, LayerRecord
 
@@ -65,8 +66,7 @@ class Backbone(ABC):
         self.reference_layer = reference_layer
         self._levels: dict[tuple[int, float | None], NoiseLevel] = {}
         self.layers: tuple[str, ...] = self.find_layers(self.denoiser)
-        if reference_layer not in self.layers:
-            raise ValueError(f"Unknown reference layer {reference_layer!r}; choose one of {', '.join(self.layers)}.")
+        look_up(self.layers, reference_layer, "reference layer")
 
     @staticmethod
     @abstractmethod
@@ -287,8 +287,7 @@ class Backbone(ABC):
         Raises:
             ValueError: an unknown layer. RuntimeError: on leaving, a layer whose attention was not seen.
         """
-        unknown = set(layers or ()) - set(self.layers)
-        if unknown:
-            raise ValueError(f"Unknown layers {', '.join(sorted(unknown))}; choose from {', '.join(self.layers)}.")
+        for layer in layers or ():
+            look_up(self.layers, layer, "layer")
         wanted = self.layers if layers is None else tuple(layer for layer in self.layers if layer in set(layers))
         return LayerCollector(self, size, wanted, on_record, images).listen()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goca.lookup import look_up
 from goca.models.devices import check_device, find_dtype
 from goca.models.hub import hub_errors, pipeline_index
 from goca.models.specs import MODELS, ModelSpec
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from goca.backbones import Backbone
 
-OFFLOADING = (None, "model", "sequential")
+OFFLOADING = ("model", "sequential")
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def load(
     """
     import torch
 
-    if offload not in OFFLOADING:
-        raise ValueError(f"unknown offloading {offload!r}; choose one of model, sequential")
+    if offload is not None:
+        look_up(OFFLOADING, offload, "offloading")
     check_device(device)
     dtype = find_dtype(dtype)
     device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
@@ -162,11 +163,8 @@ def backbone_class(class_name: str, name: str) -> type[Backbone]:
     """
     from goca.backbones import BACKBONES
 
-    if class_name not in BACKBONES:
-        raise ValueError(
-            f"{name} is a {class_name}, which is not supported; choose a model saved as {', '.join(BACKBONES)}."
-        )
-    return BACKBONES[class_name]
+    hint = ", or register a family of your own (docs/adding-a-model.md)"
+    return look_up(BACKBONES, class_name, f"pipeline class of {name}", hint=hint)
 
 
 def wrap(name: str, pipeline: Any) -> LoadedModel:
@@ -194,14 +192,10 @@ def wrap(name: str, pipeline: Any) -> LoadedModel:
 
 def _resolve(name: str) -> str:
     """Hub id or folder behind what the user typed."""
-    if name in MODELS:
-        source = MODELS[name].source
-        if MODELS[name].vocabulary is not None and not Path(source).is_dir():
-            raise ValueError(f"The weights of {name} are missing from this installation; reinstall goca.")
-        return source
-    if Path(name).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if name not in MODELS and (Path(name).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
         return name
-    raise ValueError(
-        f"Unknown model {name!r}; choose one of {', '.join(MODELS)}, "
-        "a hub id like owner/name, or an existing local folder or checkpoint file."
-    )
+    hint = ", a hub id like owner/name, or an existing local folder or checkpoint file"
+    spec = look_up(MODELS, name, "model", hint=hint)
+    if spec.vocabulary is not None and not Path(spec.source).is_dir():
+        raise ValueError(f"The weights of {name} are missing from this installation; reinstall goca.")
+    return spec.source
