@@ -143,9 +143,7 @@ def test_folder_without_a_pipeline(tmp_path):
 
 def test_unsupported_pipeline_class_lists_the_supported(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
-    message = (
-        r"unknown pipeline class of .* 'KandinskyPipeline'.*; choose one of StableDiffusionPipeline, .* register"
-    )
+    message = r"unknown pipeline class of .* 'KandinskyPipeline'.*; choose one of StableDiffusionPipeline, .* register"
     with pytest.raises(ValueError, match=message):
         load(str(tmp_path))
 
