@@ -25,8 +25,8 @@ from goca.types import Grid, LayerRecord
 class Conditioning:
     """Encoded texts of a batch.
 
-    ``mask`` is 1 on tokens the denoiser may look at, ``None`` where it sees them all; ``extra`` holds what else the
-    family's denoiser is told, by its argument's name, the batch on the first axis.
+    ``mask`` is 1 on tokens that the denoiser attends to, ``None`` for all; ``extra`` holds further inputs of the
+    family's denoiser, by the argument's name, the batch on the first axis.
     """
 
     embeddings: Float[Tensor, "batch tokens width"]
@@ -51,7 +51,7 @@ class Backbone(ABC):
         guidance: how each of them runs classifier-free guidance; one that is left out can segment, but not draw with
             guidance by regions.
         denoiser_name: the pipeline's attribute that holds the denoiser.
-        unused_parts: what ``from_pretrained`` of these pipelines is told so that it leaves out what is not needed.
+        unused_parts: arguments of ``from_pretrained`` that leave out components which goca does not use.
         self_maps: whether its self-attention gives maps, by which layers are weighed and class maps refined.
     """
 
@@ -76,7 +76,7 @@ class Backbone(ABC):
     @staticmethod
     @abstractmethod
     def derive_settings(layers: tuple[str, ...]) -> Settings:
-        """Settings for a model nobody tuned, from the names of its layers alone; gives the published models their
+        """Settings from the names of the layers alone, for models without published ones; published models get their
         published settings."""
 
     @abstractmethod
@@ -156,7 +156,7 @@ class Backbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go; with offloading that is the accelerator, not where the weights rest."""
+        """Where inputs go; with offloading that is the accelerator, not where idle weights are kept."""
         return self.pipeline._execution_device
 
     @property

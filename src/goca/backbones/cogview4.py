@@ -51,7 +51,7 @@ class CogView4Backbone(JointAttentionBackbone):
         return calculate_shift(height * width, config.base_image_seq_len, config.base_shift, config.max_shift)
 
     def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
-        """The schedule shifts the noise alone: the denoiser is told the timestep as it was before."""
+        """The schedule shifts the noise alone; the denoiser's time input is the timestep before the shift."""
         return replace(super().noise_level(timestep, latents), time=float(timestep))
 
     @torch.no_grad()

@@ -66,6 +66,6 @@ class FluxBackbone(JointAttentionBackbone):
     def conditions(
         self, latents: Float[Tensor, "batch channels height width"], conditioning: Conditioning
     ) -> dict[str, Any]:
-        """What the denoiser is told besides time, places and the text's tokens."""
+        """Inputs of the denoiser besides time, positions and the text's tokens."""
         guided = self.denoiser.config.guidance_embeds
         return {**conditioning.extra, "guidance": latents.new_ones(len(latents)) if guided else None}

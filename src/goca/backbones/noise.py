@@ -15,7 +15,7 @@ STEPS = 1000
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """A noised latent is ``alpha * clean + sigma * gaussian``; ``time`` is what the denoiser is told, in 0 ... 1000.
+    """A noised latent is ``alpha * clean + sigma * gaussian``; ``time`` is the denoiser's time input, in 0 ... 1000.
 
     ``prediction`` says what the denoiser returns: "epsilon" (the noise), "sample" (the clean latent), "v_prediction"
     (alpha * gaussian - sigma * clean) or "flow" (gaussian - clean).

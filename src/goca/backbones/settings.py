@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What a segmentation needs to know of an architecture, see :class:`goca.models.ModelSpec`."""
+    """Settings of a segmentation that depend on the architecture, see :class:`goca.models.ModelSpec`."""
 
     reference_layer: str
     refine_layers: tuple[str, ...]
@@ -22,12 +22,12 @@ class GuidanceLayout:
     """How a diffusers pipeline runs classifier-free guidance.
 
     Attributes:
-        joined: both halves are one batch of the denoiser; otherwise the text's call comes first and the other next.
+        joined: both halves are one batch of the denoiser; otherwise they are two calls, the one with the text first.
         negative_first: the half without the text comes first in a joined batch.
         argument: the pipeline's argument that is the scale.
         offset: what the pipeline's formula adds to that scale.
         padded_front: shorter texts of a batch are filled up in front.
-        negative: what has to be passed as ``negative_prompt`` for the pipeline to guide at all; ``None`` for nothing.
+        negative: the least ``negative_prompt`` with which the pipeline guides at all; ``None`` where it needs none.
     """
 
     joined: bool = True

@@ -52,7 +52,7 @@ def load(
         dtype: float32, float16 or bfloat16, or torch's own; by default float32 on the CPU and for embedded models; on
             an accelerator bfloat16, which suits every family, or float16 where a CUDA card is too old for it.
         revision: branch, tag or commit of a hub repository.
-        offload: where weights rest while they are not needed: ``None`` (on the device), ``"model"`` (each component in
+        offload: where idle weights are kept: ``None`` (on the device), ``"model"`` (each component in
             main memory until its turn) or ``"sequential"`` (each layer; least memory, slowest).
         lora: hub id, folder or file of a LoRA to put on top.
 
