@@ -10,7 +10,7 @@ import typer
 
 from goca.datasets.scenes import CLASS_NAMES
 from goca.embedded import architectures as arch
-from goca.embedded import objectives, train
+from goca.embedded import checkpoints, denoiser, objectives, optimisers, rungs, train
 from goca.embedded.data import write_caption
 from goca.embedded.export import list_snapshots, load_snapshot
 from goca.embedded.muon import Muon, orthogonalise
@@ -65,26 +65,81 @@ def test_noise_levels_are_mostly_high_and_cover_the_schedule() -> None:
     assert levels.min() < 200 and levels.max() > 900
 
 
+def write_latents(run: Path, count: int = 4) -> None:
+    """Random latents of 8 x 8 in a run folder."""
+    latents = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
+    checkpoints.write_checkpoint(run / "latents.pt", {"latents": latents, "classes": [(0, 4, 10)] * count})
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two, a checkpoint and a log entry after every step, and constant learning rates."""
+    monkeypatch.setattr(denoiser, "BATCH", 2)
+    monkeypatch.setattr(denoiser, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(denoiser, "LOG_EVERY", 1)
+    monkeypatch.setattr(optimisers, "trapezoid", lambda step, steps, decay: 1.0)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("kind", arch.DENOISERS)
-def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps at once, and one step plus one after a restart, end with the same weights."""
-    monkeypatch.setattr(train, "BATCH", 2)
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY", 1)
-    generator = torch.Generator().manual_seed(0)
-    latents = {"latents": torch.randn(4, 4, 8, 8, generator=generator).half(), "classes": [(0, 4, 10)] * 4}
-    ends = []
+def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path) -> None:
+    """Two steps at once, and one step plus one after a restart, end with the same weights and the same log."""
+    ends, logs = [], []
     for name, schedule in (("whole", [2]), ("halves", [1, 2])):
         run = tmp_path / name
-        train.write_checkpoint(run / "latents.pt", latents)
+        write_latents(run)
         for stop in schedule:
-            with monkeypatch.context() as patch:
-                patch.setattr(train, "trapezoid", lambda step, steps, decay: 1.0)
-                train.train_denoiser(kind, run, stop, 1, "cpu", compile_model=False, bfloat16=False)
-        ends.append(train.load_file(list_snapshots(kind, run)[-1]))
+            train.train_denoiser(kind, run, stop, 1, "cpu", compile_model=False, bfloat16=False)
+        ends.append(checkpoints.load_file(list_snapshots(kind, run)[-1]))
+        logs.append([json.loads(line)["samples"] for line in (run / kind / "log.jsonl").read_text().splitlines()])
+    assert logs[0] == logs[1] == [2, 4]
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=0, atol=2e-3)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_seed_decides_the_weights_and_snapshots_lie_where_the_plan_says(tmp_path: Path) -> None:
+    write_latents(tmp_path)
+    ends = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        plan = denoiser.Training("dit", 3, (1,), {"blocks": 1, "heads": 1}, seed)
+        denoiser.train(plan, tmp_path, tmp_path / folder)
+        names = [path.stem for path in sorted((tmp_path / folder / "snapshots").iterdir())]
+        assert names == ["0000002", "0000006"]
+        ends.append(checkpoints.load_file(tmp_path / folder / "snapshots" / "0000006.safetensors"))
+    first, second, other = (each["transformer.pos_embed.proj.weight"] for each in ends)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_log_loses_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    for samples in (2, 4, 6):
+        checkpoints.append_log(log, {"samples": samples})
+    denoiser.drop_later_entries(log, 4)
+    assert [json.loads(line)["samples"] for line in log.read_text().splitlines()] == [2, 4]
+
+
+@pytest.mark.parametrize("name", rungs.RUNGS)
+def test_rung_has_the_size_that_its_name_says(name: str) -> None:
+    family, size = name.split("-")
+    assert rungs.RUNGS[name].kind == family
+    assert abs(rungs.RUNGS[name].parameters() / 1e6 / int(size.removesuffix("m")) - 1) < 0.2
+
+
+def test_rung_refuses_other_latents_and_other_settings(tmp_path: Path) -> None:
+    write_latents(tmp_path)
+    (tmp_path / "vae").mkdir()
+    with pytest.raises(typer.BadParameter, match="holds 4 scenes, not 16000; name another folder"):
+        train.train_rung("dit-1m", tmp_path)
+    with pytest.raises(typer.BadParameter, match="unknown rung 'dit-2m'; choose one of dit-1m"):
+        train.train_rung("dit-2m", tmp_path)
+    rungs.keep_configuration(tmp_path / "run", {"seed": 0})
+    rungs.keep_configuration(tmp_path / "run", {"seed": 0})
+    with pytest.raises(ValueError, match="holds a training with other settings"):
+        rungs.keep_configuration(tmp_path / "run", {"seed": 1})
 
 
 @pytest.mark.parametrize(
@@ -92,9 +147,11 @@ def test_training_resumes_where_it_stopped(kind: str, tmp_path: Path, monkeypatc
     [("dit", "PixArtAlphaPipeline"), ("unet", "StableDiffusionPipeline"), ("mmdit", "FluxPipeline")],
 )
 def test_a_run_becomes_a_stock_pipeline(kind: str, name: str, tmp_path: Path) -> None:
-    train.save_weights(tmp_path / "vae" / "vae.safetensors", {"vae": arch.build_vae()})
+    checkpoints.save_weights(tmp_path / "vae" / "vae.safetensors", {"vae": arch.build_vae()})
     (tmp_path / "vae" / "vae.json").write_text(json.dumps({"scaling_factor": 0.5}))
-    train.save_weights(tmp_path / kind / "snapshots" / "0000064.safetensors", dict(arch.build_model(kind).items()))
+    checkpoints.save_weights(
+        tmp_path / kind / "snapshots" / "0000064.safetensors", dict(arch.build_model(kind).items())
+    )
     pipeline = load_snapshot(kind, tmp_path, list_snapshots(kind, tmp_path)[0])
     assert type(pipeline).__name__ == name
     assert pipeline.vae.config.scaling_factor == 0.5

@@ -33,6 +33,7 @@ from goca.datasets.scenes import CLASS_NAMES
 TEXT_LENGTH = 32
 JOINT_TEXT_LENGTH = 20
 TEXT_WIDTH = 128
+HEAD_WIDTH = 32
 DENOISERS = {"dit": "transformer", "unet": "unet", "mmdit": "transformer"}
 LATENT_CHANNELS = 4
 LATENT_SIDE = 32
@@ -61,15 +62,15 @@ def build_vae() -> AutoencoderKL:
     )
 
 
-def build_dit() -> PixArtTransformer2DModel:
-    """8 blocks of width 192 over 16 x 16 patches."""
+def build_dit(blocks: int = 8, heads: int = 6) -> PixArtTransformer2DModel:
+    """Blocks of ``heads`` x 32 channels over 16 x 16 patches."""
     model = PixArtTransformer2DModel(
-        num_attention_heads=6,
-        attention_head_dim=32,
+        num_attention_heads=heads,
+        attention_head_dim=HEAD_WIDTH,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        num_layers=8,
-        cross_attention_dim=192,
+        num_layers=blocks,
+        cross_attention_dim=heads * HEAD_WIDTH,
         caption_channels=TEXT_WIDTH,
         sample_size=LATENT_SIDE,
         patch_size=2,
@@ -79,34 +80,38 @@ def build_dit() -> PixArtTransformer2DModel:
     return model
 
 
-def build_unet() -> UNet2DConditionModel:
-    """Three resolutions, 32 x 32 to 8 x 8, with cross-attention on all of them on the way up."""
+def build_unet(width: int = 64) -> UNet2DConditionModel:
+    """Three resolutions, 32 x 32 to 8 x 8, with cross-attention on all of them on the way up.
+
+    Args:
+        width: channels at 32 x 32, a multiple of 4; two and three times as many at the lower resolutions.
+    """
     model = UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=(width, 2 * width, 3 * width),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         layers_per_block=1,
         attention_head_dim=(2, 4, 6),
         cross_attention_dim=TEXT_WIDTH,
-        norm_num_groups=16,
+        norm_num_groups=width // 4,
         use_linear_projection=True,
     )
     _zero(model.conv_out)
     return model
 
 
-def build_mmdit() -> FluxTransformer2DModel:
-    """Three double and four single blocks of width 192 over 16 x 16 packed latents."""
+def build_mmdit(double: int = 3, single: int = 4, heads: int = 6) -> FluxTransformer2DModel:
+    """``double`` and ``single`` blocks of ``heads`` x 32 channels over 16 x 16 packed latents."""
     model = FluxTransformer2DModel(
         in_channels=LATENT_CHANNELS * 4,
-        num_layers=3,
-        num_single_layers=4,
-        attention_head_dim=32,
-        num_attention_heads=6,
+        num_layers=double,
+        num_single_layers=single,
+        attention_head_dim=HEAD_WIDTH,
+        num_attention_heads=heads,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=TEXT_WIDTH,
         axes_dims_rope=(8, 12, 12),
@@ -199,16 +204,21 @@ def build_tokenizers(kind: str) -> dict[str, PreTrainedTokenizerBase]:
     return {"tokenizer": build_clip_tokenizer(), "tokenizer_2": build_t5_tokenizer(longest=JOINT_TEXT_LENGTH)}
 
 
-def build_model(kind: str) -> nn.ModuleDict:
-    """Text encoders and denoiser of a family ("dit", "unet" or "mmdit") with fresh weights, by the pipeline's names."""
+def build_model(kind: str, **size: int) -> nn.ModuleDict:
+    """Text encoders and denoiser of a family ("dit", "unet" or "mmdit") with fresh weights, by the pipeline's names.
+
+    Args:
+        size: arguments of :func:`build_dit`, :func:`build_unet` or :func:`build_mmdit`; by default those of the
+            shipped model.
+    """
     tokenizers: dict[str, Any] = build_tokenizers(kind)
     if kind == "dit":
-        return nn.ModuleDict({"text_encoder": build_t5(tokenizers["tokenizer"]), "transformer": build_dit()})
+        return nn.ModuleDict({"text_encoder": build_t5(tokenizers["tokenizer"]), "transformer": build_dit(**size)})
     text_encoder = build_clip(tokenizers["tokenizer"])
     if kind == "unet":
-        return nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet()})
+        return nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet(**size)})
     t5 = build_t5(tokenizers["tokenizer_2"])
-    return nn.ModuleDict({"text_encoder": text_encoder, "text_encoder_2": t5, "transformer": build_mmdit()})
+    return nn.ModuleDict({"text_encoder": text_encoder, "text_encoder_2": t5, "transformer": build_mmdit(**size)})
 
 
 def assemble(

@@ -11,7 +11,8 @@ import typer
 from diffusers import DiffusionPipeline
 
 from goca.embedded import architectures as arch
-from goca.embedded.train import load_vae, load_weights
+from goca.embedded.checkpoints import load_weights
+from goca.embedded.train import load_vae
 from goca.models.specs import WEIGHTS
 from goca.storage.json_reader import read_json_lines
 

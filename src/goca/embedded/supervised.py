@@ -24,7 +24,9 @@ from torch.nn import functional as F
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.embedded import architectures as arch
 from goca.embedded.data import TRAINING_SEED, load_latents
-from goca.embedded.train import BATCH, Bfloat16, Optimisers
+from goca.embedded.denoiser import BATCH
+from goca.embedded.optimisers import Optimisers
+from goca.embedded.train import Bfloat16
 from goca.evaluation.generation.scene_parser import JUDGE, SceneParser, predict
 from goca.evaluation.metrics import count_pixels, intersection_union, mean_iou
 
