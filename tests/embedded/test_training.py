@@ -59,7 +59,7 @@ def test_captions_name_classes_of_the_scene_only() -> None:
 
 def test_noise_levels_are_mostly_high_and_cover_the_schedule() -> None:
     alphas = torch.linspace(0.999, 0.005, 1000)
-    levels = objectives.noise_levels(np.random.default_rng(0), 4000, alphas)
+    levels = objectives.matching_timesteps(objectives.flow_levels(np.random.default_rng(0), 4000), alphas)
     signal = alphas[levels] / (1 - alphas[levels])
     assert signal.log().median() < -1.0
     assert levels.min() < 200 and levels.max() > 900

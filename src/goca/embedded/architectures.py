@@ -233,3 +233,13 @@ def assemble(
         nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         return StableDiffusionPipeline(scheduler=scheduler, **nothing, **parts)
     return FluxPipeline(scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), **parts)
+
+
+def sampling_options(kind: str, steps: int, scale: float) -> dict[str, Any]:
+    """Arguments with which a family's stock pipeline draws a scene in ``steps`` steps, guided by ``scale``."""
+    guidance: dict[str, dict[str, Any]] = {
+        "dit": {"guidance_scale": scale, "clean_caption": False, "use_resolution_binning": False},
+        "unet": {"guidance_scale": scale},
+        "mmdit": {"true_cfg_scale": scale, "negative_prompt": "", "max_sequence_length": JOINT_TEXT_LENGTH},
+    }
+    return {"height": 128, "width": 128, "num_inference_steps": steps, **guidance[kind]}

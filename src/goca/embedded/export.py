@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +18,13 @@ from goca.models.specs import WEIGHTS
 from goca.storage.json_reader import read_json_lines
 
 
-def load_snapshot(kind: str, run: Path, snapshot: Path) -> DiffusionPipeline:
-    """The pipeline of family ``kind`` with the averaged weights of one snapshot, in float32."""
-    model = arch.build_model(kind).eval()
+def load_snapshot(kind: str, run: Path, snapshot: Path, size: Mapping[str, int] | None = None) -> DiffusionPipeline:
+    """The pipeline of family ``kind`` with the averaged weights of one snapshot, in float32.
+
+    Args:
+        size: of the denoiser, see :func:`goca.embedded.architectures.build_model`.
+    """
+    model = arch.build_model(kind, **(size or {})).eval()
     load_weights(snapshot, dict(model.items()))
     return arch.assemble(kind, load_vae(run, "cpu"), model)
 

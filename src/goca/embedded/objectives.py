@@ -14,7 +14,6 @@ import torch
 from diffusers import DDIMScheduler, FluxPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from goca.embedded import architectures as arch
@@ -28,9 +27,8 @@ def flow_levels(rng: np.random.Generator, count: int) -> np.ndarray:
     return 1 / (1 + np.exp(-rng.normal(0.8, 0.8, count)))
 
 
-def noise_levels(rng: np.random.Generator, count: int, alphas: Tensor) -> Tensor:
-    """Timesteps of a variance-preserving schedule whose signal-to-noise ratios are those of :func:`flow_levels`."""
-    flow = flow_levels(rng, count)
+def matching_timesteps(flow: np.ndarray, alphas: Tensor) -> Tensor:
+    """Timesteps of a variance-preserving schedule whose signal-to-noise ratios are those of a flow's levels."""
     signal = torch.from_numpy(((1 - flow) / flow) ** 2 / (((1 - flow) / flow) ** 2 + 1))
     return torch.searchsorted(-alphas.double(), -signal).clamp(max=len(alphas) - 1)
 
@@ -46,13 +44,30 @@ def denoising_loss(
     rng: np.random.Generator,
     bfloat16: bool,
 ) -> Float[Tensor, ""]:
-    """Mean error of one batch at random noise levels.
+    """Mean error of one batch at random noise levels, see :func:`denoising_errors`."""
+    flow = flow_levels(rng, len(clean))
+    return denoising_errors(kind, text_encoders, tokenizers, forward, captions, clean, noise, flow, bfloat16).mean()
+
+
+def denoising_errors(
+    kind: str,
+    text_encoders: nn.ModuleDict,
+    tokenizers: Mapping[str, PreTrainedTokenizerBase],
+    forward: Forward,
+    captions: Sequence[str],
+    clean: Float[Tensor, "batch channels height width"],
+    noise: Float[Tensor, "batch channels height width"],
+    flow: np.ndarray,
+    bfloat16: bool = False,
+) -> Float[Tensor, " batch"]:
+    """Error of each image of a batch.
 
     Args:
         kind: "dit", "unet" or "mmdit".
         text_encoders: by the names of the pipeline; so are ``tokenizers``.
         forward: the denoiser, maybe compiled.
-        bfloat16: compute the models in bfloat16; the loss is float32.
+        flow: noise level of each image, of a rectified flow; unet and dit take the timesteps of the same ratios.
+        bfloat16: compute the models in bfloat16; the errors are float32.
     """
     device = clean.device
     tokens = {
@@ -61,13 +76,13 @@ def denoising_loss(
     }
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         if kind == "mmdit":
-            level = torch.from_numpy(flow_levels(rng, len(clean))).float().to(device)
+            level = torch.from_numpy(flow).float().to(device)
             t = level.view(-1, 1, 1, 1)
             text = text_encoders["text_encoder_2"](input_ids=tokens["tokenizer_2"].input_ids)[0]
             pooled = text_encoders["text_encoder"](input_ids=tokens["tokenizer"].input_ids).pooler_output
             velocity = _joint_forward(forward, (1 - t) * clean + t * noise, level, text, pooled)
-            return F.mse_loss(velocity.float(), _pack(noise - clean))
-        timesteps = noise_levels(rng, len(clean), ALPHAS)
+            return (velocity.float() - _pack(noise - clean)).square().mean(dim=(1, 2))
+        timesteps = matching_timesteps(flow, ALPHAS)
         alpha = ALPHAS[timesteps].view(-1, 1, 1, 1).to(device)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         ids, mask = tokens["tokenizer"].input_ids, tokens["tokenizer"].attention_mask
@@ -75,7 +90,14 @@ def denoising_loss(
         text = text_encoders["text_encoder"](input_ids=ids, **extra)[0]
         extra = {"encoder_attention_mask": mask} if kind == "dit" else {}
         predicted = forward(noisy, encoder_hidden_states=text, timestep=timesteps.to(device), **extra).sample
-    return ((predicted.float() - clean).square() / (1 - alpha).clamp(min=0.01)).mean()
+    return ((predicted.float() - clean).square() / (1 - alpha).clamp(min=0.01)).mean(dim=(1, 2, 3))
+
+
+def clean_errors(kind: str, errors: Float[Tensor, " batch"], flow: np.ndarray) -> Float[Tensor, " batch"]:
+    """Squared errors of the predicted clean latent from :func:`denoising_errors`; these compare across families."""
+    if kind == "mmdit":
+        return errors * torch.from_numpy(flow).square().to(errors)
+    return errors * (1 - ALPHAS[matching_timesteps(flow, ALPHAS)]).clamp(min=0.01).to(errors)
 
 
 def _joint_forward(forward: Forward, noisy: Tensor, level: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
