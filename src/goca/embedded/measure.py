@@ -234,7 +234,7 @@ def main(
         raise typer.BadParameter(f"{folder} holds no snapshot; run `python -m goca.embedded.train rung {name}` first")
     out.mkdir(parents=True, exist_ok=True)
     measures = SceneMeasures(run, images, PROMPT_SERIES)
-    for snapshot in snapshots:
+    for snapshot in reversed(snapshots):  # the newest tells the most
         path = out / f"{folder.name}-{snapshot.stem}.json"
         if path.exists():
             continue
