@@ -95,9 +95,11 @@ def test_command_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(measure, "measure_snapshot", lambda *_: {"segmentation": {"scenes": 1}})
     monkeypatch.setattr(measure, "SceneMeasures", lambda *_: None)
     (tmp_path / "out").mkdir()
+    assert not (tmp_path / "vae").exists()
     kept = tmp_path / "out" / "dit-1m-seed0-0000032.json"
     kept.write_text("{}")
     measure.main("dit-1m", tmp_path, tmp_path / "out")
     assert kept.read_text() == "{}"
+    assert (tmp_path / "vae" / "vae.safetensors").exists()
     written = json.loads((tmp_path / "out" / "dit-1m-seed0-0000064.json").read_text())
     assert written == {"configuration": {"rung": "dit-1m"}, "samples": 64, "segmentation": {"scenes": 1}}

@@ -26,6 +26,7 @@ from goca.embedded.data import to_unit
 from goca.embedded.export import list_snapshots, load_snapshot
 from goca.embedded.objectives import clean_errors, denoising_errors
 from goca.embedded.rungs import RUNGS, rung_folder
+from goca.embedded.train import adopt_vae
 from goca.evaluation.baselines import MethodVariant, find_variants
 from goca.evaluation.counting import Totals
 from goca.evaluation.experiment import Experiment
@@ -232,6 +233,8 @@ def main(
     snapshots: Sequence[Path] = list_snapshots(folder.name, run)
     if not snapshots:
         raise typer.BadParameter(f"{folder} holds no snapshot; run `python -m goca.embedded.train rung {name}` first")
+    if not (run / "vae").exists():
+        adopt_vae(run)
     out.mkdir(parents=True, exist_ok=True)
     measures = SceneMeasures(run, images, PROMPT_SERIES)
     for snapshot in reversed(snapshots):  # the newest tells the most
