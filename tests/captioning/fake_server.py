@@ -12,7 +12,7 @@ from typing import Any
 Behaviour = Callable[[int], tuple[int, Any]]
 
 
-def chat(text: str | None, finish: str = "stop") -> tuple[int, Any]:
+def chat(text: Any, finish: str = "stop") -> tuple[int, Any]:
     """A proper answer: status and body."""
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}

@@ -157,7 +157,7 @@ def test_failures_are_listed_and_asked_about_again_next_time() -> None:
         assert captions() == {"0.png": "cat", "2.png": "cat"}
         failures = json.loads(result.stdout)["failures"]
         assert list(failures) == ["1.png", "3.png"]
-        assert "the server failed" in failures["1.png"] and "no pictures of this" in failures["1.png"]
+        assert "the server refuses this question" in failures["1.png"] and "no pictures of this" in failures["1.png"]
         assert "not an image" in failures["3.png"]
 
         Image.new("RGB", (2000, 20), (180, 0, 0)).save("3.png")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Event
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import TypeVar
 
 from PIL.Image import Image
 
 from goca.captioning.answers import Answer, Answers, Settings
+from goca.captioning.replies import final_answer
 from goca.captioning.request import Reply, name_classes
 from goca.captioning.sources import Source
 from goca.datasets.base import Dataset, Sample
@@ -145,26 +146,14 @@ def caption_all(
         resumed = len(captions)
         waiting = [(index, name) for index, name in enumerate(subjects) if name not in captions]
         before = len(subjects) - len(waiting)
-        stop = Event()
 
         def work(index: int, name: str, read: Callable[[], Subject]) -> None:
-            if stop.is_set():
-                return
-            try:
-                answers.add(_describe(index, name, read, ask))
-            except BaseException:
-                stop.set()
-                raise
+            answers.add(_describe(index, name, read, ask))
 
-        with ThreadPoolExecutor(concurrency) as pool:
-            try:
-                progress(before, len(subjects))
-                futures = [pool.submit(work, index, name, subjects[name]) for index, name in waiting]
-                for done, future in enumerate(as_completed(futures), start=before + 1):
-                    future.result()
-                    progress(done, len(subjects))
-            finally:
-                stop.set()
+        progress(before, len(subjects))
+        tasks = [partial(work, index, name, subjects[name]) for index, name in waiting]
+        for done, _ in enumerate(_run_all(tasks, concurrency), start=before + 1):
+            progress(done, len(subjects))
     found = {answer.name: answer for answer in answers.all}
     order = [*(name for name in subjects if name in found), *(name for name in found if name not in subjects)]
     ordered = [found[name] for name in order]
@@ -197,10 +186,64 @@ def _describe(index: int, name: str, read: Callable[[], Subject], ask: Callable[
             break
         tokens = sum(each.prompt_tokens for each in replies), sum(each.completion_tokens for each in replies)
         try:
-            return Answer(index, name, check_answer(replies[-1].text), None, *tokens)
+            return Answer(index, name, check_answer(_text_of(replies[-1])), None, *tokens)
         except ValueError as error:
             failure = f"{error} (asked {len(replies)} times)"
+        if replies[-1].final:
+            break
     return Answer(index, name, None, failure, *tokens)
+
+
+def _text_of(reply: Reply) -> str:
+    if reply.problem:
+        raise ValueError(reply.problem)
+    return final_answer(reply.text)
+
+
+def _run_all(tasks: Sequence[Callable[[], None]], concurrency: int) -> Iterator[None]:
+    """Run tasks in threads, or in this one where ``concurrency`` is 1, and yield after each.
+
+    The first error stops further tasks; those under way are waited for, and then it is raised. An interrupt is raised
+    at once: the threads end with the process.
+    """
+    if concurrency == 1:
+        for task in tasks:
+            task()
+            yield
+        return
+    waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+    stop = Event()
+
+    def take_tasks() -> None:
+        while not stop.is_set():
+            try:
+                task = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                task()
+            except BaseException as error:
+                stop.set()
+                outcomes.put(error)
+            else:
+                outcomes.put(None)
+
+    for task in tasks:
+        waiting.put(task)
+    threads = [Thread(target=take_tasks, daemon=True) for _ in range(min(concurrency, len(tasks)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in tasks:
+            error = outcomes.get()
+            if error is not None:
+                for thread in threads:
+                    thread.join()
+                raise error
+            yield
+    finally:
+        stop.set()
 
 
 def _read_image(read: Callable[[], Sample]) -> Image:

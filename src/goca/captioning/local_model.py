@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from goca.captioning.replies import visible
 from goca.captioning.request import REQUEST, Reply, SourceError
 
 LONGEST_ANSWER = 256
@@ -32,8 +33,8 @@ class LocalModel:
             self._pipeline: Any = pipeline(
                 "image-text-to-text", model=model, device=device or str(accelerator or "cpu"), dtype="auto"
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = " ".join(str(error).split())[:300]
+        except Exception as error:  # a damaged model raises almost anything
+            reason = visible(str(error))
             raise SourceError(
                 f"{model} cannot be loaded as a vision-language model ({reason}); "
                 "give a hub id or folder that transformers' image-text-to-text pipeline takes"
@@ -44,9 +45,12 @@ class LocalModel:
 
         content = [{"type": "image", "image": image}, {"type": "text", "text": self._question}]
         torch.manual_seed(attempt)
-        answers = self._pipeline(
-            text=[{"role": "user", "content": content}],
-            return_full_text=False,
-            generate_kwargs={"max_new_tokens": LONGEST_ANSWER, "do_sample": attempt > 0},
-        )
+        try:
+            answers = self._pipeline(
+                text=[{"role": "user", "content": content}],
+                return_full_text=False,
+                generate_kwargs={"max_new_tokens": LONGEST_ANSWER, "do_sample": attempt > 0},
+            )
+        except RuntimeError as error:
+            raise ValueError(f"the model fails on this image ({visible(str(error))})") from None
         return Reply(answers[0]["generated_text"])

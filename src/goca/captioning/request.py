@@ -51,11 +51,18 @@ def write_question(question: str = "plain", dataset: Dataset | None = None) -> s
 
 @dataclass(frozen=True)
 class Reply:
-    """The words of whoever was asked, and the tokens they are charged for."""
+    """The words of whoever was asked, and the tokens they are charged for.
+
+    Attributes:
+        problem: why there are no words, where that is known.
+        final: asking again makes no sense.
+    """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    problem: str = ""
+    final: bool = False
 
 
 class SourceError(OSError):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
 
+from goca.captioning.bounded import bounded_client
+from goca.captioning.replies import read_reply, visible
 from goca.captioning.request import REQUEST, Reply, SourceError
 from goca.render import data_uri
 
@@ -14,6 +20,11 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_SIDE = 1024
 JPEG_QUALITY = 90
 LONGEST_ANSWER = 1024
+
+_UNKNOWN_FIELD = (
+    "max_completion_tokens|max_tokens|extra|unknown|unrecogni[sz]ed|unexpected|unsupported param|not permitted"
+)
+_BROKEN = ("ReadError", "WriteError", "RemoteProtocolError", "DecodingError")
 
 
 class Server:
@@ -51,61 +62,87 @@ class Server:
             )
         if base_url is not None:
             _check_url(base_url)
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ValueError(f"{KEY_VARIABLE} holds characters that no key has; copy the key again")
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"the timeout must be a number of seconds above 0, not {timeout}")
         self._model = model
         self._timeout = timeout
         self._question = question
         self._openai = openai
+        self._limit_name = "max_completion_tokens"
         self._client = openai.OpenAI(
-            api_key=self._key or "none", base_url=base_url, timeout=timeout, max_retries=retries
+            api_key=self._key or "none",
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=retries,
+            http_client=bounded_client(openai.DefaultHttpxClient, float(timeout)),
         )
 
     def __call__(self, image: Image.Image, attempt: int) -> Reply:
         openai = self._openai
         try:
-            answer = self._client.chat.completions.create(
-                model=self._model,
-                max_completion_tokens=LONGEST_ANSWER,
-                messages=[
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "text", "text": self._question},
-                            {"type": "image_url", "image_url": {"url": data_uri(image, LONGEST_SIDE, JPEG_QUALITY)}},
-                        ],
-                    }
-                ],
-            )
-            choice = answer.choices[0]
-            text = (choice.message.content or "") if choice.finish_reason != "length" else ""
-            usage = answer.usage
-            tokens = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
-            return Reply(self._redact(text), *tokens)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise SourceError(
-                self._explain(error, "the server refuses; check the key, the address and the model")
-            ) from None
-        except openai.RateLimitError as error:
-            if error.code == "insufficient_quota":
-                raise SourceError(self._explain(error, "the account has no quota left")) from None
-            raise ValueError(self._explain(error, "the server stays overloaded; ask for fewer at a time")) from None
+            reply = read_reply(self._post(data_uri(image, LONGEST_SIDE, JPEG_QUALITY)))
+            return replace(reply, text=self._redact(reply.text), problem=self._redact(reply.problem))
         except openai.APIStatusError as error:
-            raise ValueError(self._explain(error, "the server failed")) from None
+            raise self._explain(error) from None
         except openai.APITimeoutError:
-            raise ValueError(f"the server did not answer within {self._timeout:g} seconds") from None
-        except openai.APIConnectionError:
+            raise self._late() from None
+        except openai.APIConnectionError as error:
+            if type(error.__cause__).__name__ in _BROKEN:
+                raise ValueError("the server broke off its answer; try again, or another server") from None
             raise SourceError(f"cannot reach {self._client.base_url}; check the address and the connection") from None
-        except (openai.APIError, ValueError, AttributeError, IndexError, TypeError):
-            return Reply("")  # not the protocol's structure: nonsense, which is asked again
 
-    def _explain(self, error: Exception, advice: str) -> str:
-        return f"{advice} ({self._redact(' '.join(str(error).split()))[:300]})"
+    def _post(self, picture: str) -> bytes:
+        """The body of the server's answer. Where it refuses the name of the limit of tokens, the older one is used."""
+        openai = self._openai
+        content = [{"type": "text", "text": self._question}, {"type": "image_url", "image_url": {"url": picture}}]
+
+        def ask(limit_name: str) -> bytes:
+            limit: dict[str, Any] = {limit_name: LONGEST_ANSWER}
+            create = self._client.chat.completions.with_raw_response.create
+            answer = create(model=self._model, messages=[{"role": "user", "content": content}], **limit)
+            return answer.http_response.content
+
+        limit_name = self._limit_name
+        try:
+            return ask(limit_name)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if limit_name == "max_tokens" or not re.search(_UNKNOWN_FIELD, str(error), re.IGNORECASE):
+                raise
+        answer = ask("max_tokens")
+        self._limit_name = "max_tokens"
+        return answer
+
+    def _explain(self, error: Any) -> SourceError | ValueError:
+        """What to do about a status that is no success, and the server's reason."""
+        status, reason = error.status_code, f"({visible(self._redact(str(error)))})"
+        if 300 <= status < 400:
+            target = visible(self._redact(error.response.headers.get("location", "nowhere")))
+            return SourceError(f"the server redirects to {target}; if you trust that one, name it with --base-url")
+        if status in (401, 402, 403, 404):
+            return SourceError(f"the server refuses; check the key, the address and the model {reason}")
+        if status == 429 and error.code == "insufficient_quota":
+            return SourceError(f"the account has no quota left {reason}")
+        if status == 429:
+            return ValueError(f"the server stays overloaded; ask for fewer at a time {reason}")
+        if status == 408:
+            return self._late()
+        return ValueError(f"the server {'failed' if status >= 500 else 'refuses this question'} {reason}")
+
+    def _late(self) -> ValueError:
+        return ValueError(f"the server did not answer within {self._timeout:g} seconds")
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "...") if self._key else text
 
 
 def _check_url(base_url: str) -> None:
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"{base_url!r} is no address of a server; check its port and brackets") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{base_url!r} is no address of a server; write something like http://localhost:8000/v1")
     if parts.username or parts.password or parts.query:

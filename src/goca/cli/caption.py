@@ -114,5 +114,5 @@ def _tell(summary: Summary, out: Path, cost: float | None, as_json: bool) -> Non
         )
         return
     tokens = summary.prompt_tokens + summary.completion_tokens
-    spent = f", {tokens} tokens" * bool(tokens) + f", cost {cost:.4f}" * bool(cost)
+    spent = f", {tokens} tokens" * bool(tokens) + (f", cost {cost:.4f}" if cost else "")
     typer.echo(f"{len(summary.captions)} captions in {out}, {len(summary.failures)} failures{spent}")
