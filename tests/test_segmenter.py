@@ -23,9 +23,9 @@ CLASSES = ["cat", "grass", "sky"]
 
 
 def tiny_model(family: str) -> LoadedModel:
-    """A tiny pipeline, its maps on a small grid; refined once, as more would blur them to their rounding."""
+    """A tiny pipeline for tiny images, its maps on a small grid; refined once, as more would blur them to rounding."""
     model = wrap("tiny", tiny.FAMILIES[family].build())
-    return replace(model, spec=replace(model.spec, output_grid=16, refine_order=1))
+    return replace(model, spec=replace(model.spec, image_size=32, output_grid=16, refine_order=1))
 
 
 def photo(seed: int, width: int = 50, height: int = 30) -> Image.Image:
