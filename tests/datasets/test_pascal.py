@@ -80,8 +80,6 @@ def test_voc_classes_have_the_published_names_and_order(voc: Path) -> None:
     classes = open_dataset("voc", voc).classes
     assert len(classes) == len(published) and not classes[0] and not published[0]
     assert all(set(words) & set(other) for words, other in zip(classes[1:], published[1:], strict=True))
-        words[0].replace(" ", "") for words in published[1:]
-    ]
 
 
 def test_voc_says_what_is_missing(voc: Path) -> None:
