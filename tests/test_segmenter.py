@@ -12,11 +12,9 @@ from PIL import Image
 
 from goca import Method, Segmenter
 from goca.datasets.scenes import CLASS_NAMES, make_scene
-from goca.evaluation.baselines import find_variants
 from goca.evaluation.experiment import Experiment
-from goca.method import PRESETS
+from goca.method import PRESETS, find_method, find_methods
 from goca.models import LoadedModel, wrap
-from goca.segmenter import resolve_method
 from goca.types import LayerRecord, Prompt
 
 CLASSES = ["cat", "grass", "sky"]
@@ -101,11 +99,11 @@ def test_flipping_the_image_flips_an_average_over_both_directions() -> None:
     assert np.abs(maps - mirrored[..., ::-1]).mean() < 0.2 * np.abs(maps - single).mean()
 
 
-def test_passes_surround_the_models_timestep() -> None:
+def test_views_surround_the_models_timestep() -> None:
     segmenter = Segmenter(tiny_model("dit"))
-    assert segmenter.views(Method()) == [(100, False)]
-    assert segmenter.views(Method(timesteps=3)) == [(100, False), (150, False), (67, False)]
-    assert segmenter.views(Method(flip=True)) == [(100, False), (100, True)]
+    assert segmenter.resolve(Method()).views == ((100, False),)
+    assert segmenter.resolve(Method(timesteps=3)).views == ((100, False), (150, False), (67, False))
+    assert segmenter.resolve(Method(flip=True)).views == ((100, False), (100, True))
 
 
 def test_methods_share_a_recording_and_get_what_they_get_alone(family: str) -> None:
@@ -121,20 +119,19 @@ def test_methods_share_a_recording_and_get_what_they_get_alone(family: str) -> N
 def test_background_appears_when_it_is_asked_for(family: str) -> None:
     segmenter = Segmenter(tiny_model(family))
     assert segmenter(photo(0), CLASSES, background=["snow"]).classes[-1] == "background"
-    segmenter.method = replace(segmenter.method, threshold=2.0)
-    result = segmenter(photo(0), CLASSES)
+    result = segmenter(photo(0), CLASSES, threshold=2.0)
     assert result.classes[-1] == "background"
     assert (result.labels == 3).all()
 
 
 def test_manual_layers_must_be_known() -> None:
     with pytest.raises(ValueError, match="no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"):
-        Segmenter(tiny_model("dit"), "manual")(photo(0), CLASSES)
+        Segmenter(tiny_model("dit"), "manual")
 
 
 def test_unknown_presets_are_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="unknown preset 'best'; choose one of paper, plus, sharp, vanilla, manual"):
-        resolve_method("best")
+        find_method("best")
 
 
 def test_one_class_without_background_says_that_it_gets_everything(family: str) -> None:
@@ -151,7 +148,7 @@ def embedded(request: pytest.FixtureRequest) -> Segmenter:
 
 @pytest.mark.slow
 def test_embedded_models_segment_scenes_well_beyond_vanilla(embedded: Segmenter) -> None:
-    results = Experiment.open("scenes", limit=16, seed=41).run(embedded, find_variants(["vanilla", "paper"]))["results"]
+    results = Experiment.open("scenes", limit=16, seed=41).run(embedded, find_methods(["vanilla", "paper"]))["results"]
     vanilla, paper = (result["miou"] for result in results)
     assert paper > 0.6
     assert paper > vanilla
@@ -194,7 +191,7 @@ def test_saved_files_reproduce_the_result(embedded: Segmenter, tmp_path: Path) -
 def test_fast_mode_leaves_the_denoiser_after_the_last_layer_it_needs(family: str) -> None:
     model = tiny_model(family)
     fast, layers = Segmenter(model, "paper", fast=True), model.backbone.layers
-    needed = max(layers.index(layer) for layer in fast.aggregator(fast.method, (16, 16)).layers)
+    needed = max(layers.index(layer) for layer in fast.aggregator(fast.resolve(), (16, 16)).layers)
     seen: list[str] = []
     handles = [
         model.backbone.denoiser.get_submodule(layer).register_forward_pre_hook(lambda *_, name=layer: seen.append(name))

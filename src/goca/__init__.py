@@ -8,16 +8,29 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from goca._moved import install as install_old_paths
+
 if TYPE_CHECKING:
     from goca.guidance.semantic import SemanticGuidance
     from goca.images import ImageError
     from goca.method import PRESETS, Method
     from goca.models import list_models
+    from goca.plugins import register_baseline, register_preset
     from goca.result import Segmentation
     from goca.segmenter import Segmenter
 
 __version__ = "0.1.0"
-__all__ = ["PRESETS", "ImageError", "Method", "Segmentation", "Segmenter", "SemanticGuidance", "list_models"]
+__all__ = [
+    "PRESETS",
+    "ImageError",
+    "Method",
+    "Segmentation",
+    "Segmenter",
+    "SemanticGuidance",
+    "list_models",
+    "register_baseline",
+    "register_preset",
+]
 
 _HOMES = {
     "PRESETS": "goca.method",
@@ -27,7 +40,10 @@ _HOMES = {
     "Segmenter": "goca.segmenter",
     "SemanticGuidance": "goca.guidance.semantic",
     "list_models": "goca.models",
+    "register_baseline": "goca.plugins",
+    "register_preset": "goca.plugins",
 }
+install_old_paths()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Every choice of the method in one dataclass, with named presets.
+"""Every choice of the method in one dataclass, the methods that have names, and what a method comes to on a model.
 
 The names of the rules are those of the published code (and of the golden files), so that an ablation reads like the
 paper's.
@@ -6,9 +6,54 @@ paper's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from goca._moved import renamed, warn
+from goca.backbones import BACKBONES
+from goca.lookup import look_up
+
+if TYPE_CHECKING:
+    from goca.backbones import Backbone
+    from goca.models.specs import ModelSpec
+
+View = tuple[int, bool]
+PAMR_ITERATIONS = 10
+LAYER_SETS = ("selected", "manual", "all", "reference")
+RULES = {
+    "heads": ("head rule", "goca.maps.heads.HEAD_RULES"),
+    "layers": ("layer rule", "goca.maps.layers.LAYER_RULES"),
+    "rescale": ("rescaling rule", "goca.maps.rescale.RESCALE_RULES"),
+    "background": ("background rule", "goca.maps.background.BACKGROUND_RULES"),
+    "post": ("post-processing", "goca.maps.post.POST_PROCESSING"),
+}
+"""By field of :class:`Method`: what its entries are called, and the table that holds them."""
+_DOT, _SUM = "dot-product", "sum-1 rescaling"
+BUILT_IN: dict[str, tuple[str, ...]] = {
+    "heads": (
+        "average",
+        "l2-norm",
+        "cosine",
+        "dot-product",
+        "dot-product w/o clamp",
+        "cosine + VW",
+        "dot-product + VW",
+    ),
+    "layers": ("dot-product similarity", "mse", "iou-like", "vanilla"),
+    "rescale": (
+        *("raw", "per-token renorm", "per-token renorm+", _SUM),
+        *(f"{_SUM} + per-token renorm{rest}" for rest in ("", "+", " x raw", "+ x raw", "+ x raw + renorm")),
+    ),
+    "background": ("offset", "max", "exact", "avg", "vanilla"),
+    "post": ("crf",),
+}
+"""The names in those tables that come with goca: they are known without the tables, and so without torch."""
 
 
+@renamed(sharpen="pamr")
 @dataclass(frozen=True)
 class Method:
     """How attention becomes class maps and class maps become labels.
@@ -32,6 +77,10 @@ class Method:
         flip: average with the horizontally flipped image.
         pamr: how many rounds of pixel-adaptive refinement draw the maps to the image's edges, see
             :mod:`goca.maps.pamr`; 0 leaves it out.
+        post: what is done to the maps last, a key of :data:`goca.maps.post.POST_PROCESSING`; ``None`` for nothing.
+
+    Raises:
+        ValueError: an unknown rule or layer set, or a number out of its range.
     """
 
     heads: str | None = None
@@ -44,6 +93,35 @@ class Method:
     timesteps: int = 1
     flip: bool = False
     pamr: int = 0
+    post: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, (kind, table) in RULES.items():
+            name = getattr(self, field)
+            if name not in BUILT_IN[field] and not (name is None and field in ("heads", "layers", "post")):
+                module, _, attribute = table.rpartition(".")
+                look_up(getattr(import_module(module), attribute), str(name), kind)
+        if self.layer_set == "every":
+            warn("the layer set 'every'", "'all'", level=5)
+            object.__setattr__(self, "layer_set", "all")
+        look_up(LAYER_SETS, self.layer_set, "layer set")
+        _check_count("timesteps", self.timesteps, 1)
+        _check_count("pamr", self.pamr, 0)
+        if self.refine_order is not None:
+            _check_count("refine_order", self.refine_order, 0)
+        if self.threshold is not None and not (_is_number(self.threshold) and math.isfinite(self.threshold)):
+            raise ValueError(f"threshold is a finite number or None, not {self.threshold!r}")
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"flip is True or False, not {self.flip!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_count(field: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{field} is a whole number of at least {least}, not {value!r}")
 
 
 PRESETS: dict[str, Method] = {
@@ -54,7 +132,169 @@ PRESETS: dict[str, Method] = {
         background="max",
         flip=True,
     ),
-    "sharp": Method(rescale="sum-1 rescaling + per-token renorm+ x raw", flip=True, pamr=10),
+    "sharp": Method(rescale="sum-1 rescaling + per-token renorm+ x raw", flip=True, pamr=PAMR_ITERATIONS),
     "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm"),
     "manual": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="manual"),
 }
+_VANILLA = PRESETS["vanilla"]
+BASELINES: dict[str, Method] = {
+    # The sum over all heads and layers of what the pixels see of each word, each map by its maximum (Tang et al., "What
+    # the DAAM", ACL 2023; there per word and time step, here of the one forward).
+    "daam": replace(_VANILLA, layer_set="all", refine_order=0),
+    # One layer's attention from image to text, no further step, as Seg4Diff and ConceptAttention read joint attention
+    # (they pick the layer by hand, here it is the reference layer).
+    "single-layer": replace(_VANILLA, rescale="raw", layer_set="reference", refine_order=0),
+    "vanilla+pamr": replace(_VANILLA, pamr=PAMR_ITERATIONS),
+    "vanilla+crf": replace(_VANILLA, post="crf"),
+}
+MASKS: dict[str, Method | None] = {
+    # How guidance finds the regions of an image; None is plain guidance, which has none.
+    "goca": PRESETS["paper"],
+    "s-cfg": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="all"),
+    "cfg": None,
+}
+
+
+def find_method(method: Method | str) -> Method:
+    """The preset or baseline of that name; a method is returned as it is.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    return method if isinstance(method, Method) else look_up({**PRESETS, **BASELINES}, method, "preset")
+
+
+def find_methods(names: Sequence[str], refine: bool = True) -> dict[str, Method]:
+    """The presets and baselines of these names, in order.
+
+    Args:
+        refine: ``False`` leaves out the refinement by self-attention and by the image (PAMR).
+
+    Raises:
+        ValueError: no name, or an unknown one.
+    """
+    if not names:
+        raise ValueError("name at least one preset, for example --presets vanilla,paper")
+    chosen = {name: find_method(name) for name in names}
+    return chosen if refine else {name: replace(each, refine_order=0, pamr=0) for name, each in chosen.items()}
+
+
+def ablation(spec: ModelSpec) -> dict[str, Method]:
+    """The rows of the paper's ablation: head aggregation, layer aggregation and rescaling, each alone and together,
+    over plain averages; and the hand-picked layers where the model has some."""
+    paper = PRESETS["paper"]
+    rows = {
+        "none": _VANILLA,
+        "manual layers": PRESETS["manual"],
+        "head": replace(_VANILLA, heads=paper.heads),
+        "layer": replace(_VANILLA, layers=paper.layers),
+        "rescale": replace(_VANILLA, rescale=paper.rescale),
+        "all": paper,
+    }
+    if not spec.manual_layers:
+        del rows["manual layers"]
+    return rows
+
+
+@dataclass(frozen=True)
+class ResolvedMethod:
+    """A method on one model: nothing is left to the model any more.
+
+    Attributes:
+        method: the choices that are the same on every model (rescaling, background, threshold, PAMR, post-processing).
+        heads: head rule.
+        layers: layer rule.
+        cross_layers: layers whose cross-attention is aggregated.
+        reference_layer: layer that gives the reference features.
+        refine_layers: layers whose self-attention refines the maps.
+        refine_order: how often it is applied.
+        views: the forwards whose maps are averaged: (timestep, flipped), the model's own timestep first.
+        notes: sentences about choices that have no effect on this model.
+    """
+
+    method: Method
+    heads: str
+    layers: str
+    cross_layers: tuple[str, ...]
+    reference_layer: str
+    refine_layers: tuple[str, ...]
+    refine_order: int
+    views: tuple[View, ...]
+    notes: tuple[str, ...] = ()
+
+
+def check(method: Method, spec: ModelSpec, family: type[Backbone] | None = None) -> None:
+    """Whether a method can work on a model, as far as can be told before the model is loaded.
+
+    Args:
+        family: of the model; by default that of the first pipeline that the spec names.
+
+    Raises:
+        ValueError: it cannot: hand-picked layers where the model has none, or layer weights and refinement without
+            self-attention maps.
+    """
+    if method.layer_set == "manual" and not spec.manual_layers:
+        raise ValueError(f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'")
+    by_self_attention = method.layers not in (None, "vanilla") or (method.refine_order or 0) > 0
+    if by_self_attention and not (family or BACKBONES[spec.pipelines[0]]).self_maps:
+        raise ValueError(
+            f"{spec.name} has no self-attention maps, by which layers are weighed and maps refined; "
+            "take layer rule 'vanilla' and refinement order 0, or leave both to the model"
+        )
+
+
+def resolve(method: Method, spec: ModelSpec, backbone: Backbone, fast: bool = False) -> ResolvedMethod:
+    """What a method comes to on a model: each ``None`` and each layer set replaced by the model's own.
+
+    Args:
+        fast: leave out the layers after the last that gives reference features or refines, unless that leaves none.
+
+    Raises:
+        ValueError: the method cannot work on the model, see :func:`check`.
+    """
+    check(method, spec, type(backbone))
+    layer_sets = {
+        "selected": spec.cross_layers or backbone.layers,
+        "manual": spec.manual_layers,
+        "all": backbone.layers,
+        "reference": (spec.reference_layer,),
+    }
+    cross = layer_sets[method.layer_set]
+    if fast:
+        last = max(backbone.layers.index(layer) for layer in (spec.reference_layer, *spec.refine_layers))
+        cross = tuple(layer for layer in cross if layer in backbone.layers[: last + 1]) or cross
+    return ResolvedMethod(
+        method=method,
+        heads=method.heads or spec.head_rule,
+        layers=method.layers or spec.layer_rule,
+        cross_layers=cross,
+        reference_layer=spec.reference_layer,
+        refine_layers=spec.refine_layers,
+        refine_order=spec.refine_order if method.refine_order is None else method.refine_order,
+        views=_views(method, spec.timestep),
+        notes=_notes(method, spec, backbone, cross),
+    )
+
+
+def _views(method: Method, timestep: int) -> tuple[View, ...]:
+    """Timesteps t, 1.5 t, t / 1.5, 2 t, t / 2 ..., each as it is and, with ``flip``, mirrored."""
+    factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
+    timesteps = [round(timestep * factor) for factor in factors[: method.timesteps]]
+    return tuple((each, flipped) for each in timesteps for flipped in ((False, True) if method.flip else (False,)))
+
+
+def _notes(method: Method, spec: ModelSpec, backbone: Backbone, layers: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each choice that has no effect."""
+    notes = []
+    if method.heads not in (None, "average") and not any(map(backbone.weighs_heads, layers)):
+        notes.append(
+            f"head rule {method.heads!r} has no effect on {spec.name}: no layer that is aggregated has an output "
+            "projection of its own, so all heads count the same"
+        )
+    if method.layers not in (None, "vanilla") and len(layers) == 1:
+        notes.append(f"layer rule {method.layers!r} has no effect: only one layer is aggregated, {layers[0]}")
+    if method.refine_order and not spec.refine_layers:
+        notes.append(f"refinement order {method.refine_order} has no effect: {spec.name} has no layers that refine")
+    if method.threshold is not None and method.background == "exact":
+        notes.append("the threshold has no effect: background rule 'exact' takes none")
+    return tuple(notes)

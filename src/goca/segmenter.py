@@ -18,12 +18,13 @@ from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_to_model, read_image
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.maps.background import assign_labels
-from goca.maps.pamr import pamr
+from goca.maps.post import post_process
 from goca.maps.refine import refine
 from goca.maps.rescale import rescale
-from goca.method import PRESETS, Method
+from goca.maps.views import flip, mean_maps
+from goca.method import Method, ResolvedMethod, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
-from goca.models.specs import DEFAULT_MODEL
+from goca.models.specs import DEFAULT_MODEL, MODELS
 from goca.result import Segmentation
 from goca.text.prompt import build_prompt
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
@@ -46,15 +47,15 @@ class Segmenter:
 
     Args:
         model: a loaded model, see :func:`goca.models.load`; mostly made by :meth:`from_pretrained`.
-        method: how attention becomes labels: a :class:`Method`, the name of a preset, or ``None`` for the model's
-            own preset.
+        method: how attention becomes labels: a :class:`Method`, the name of a preset or baseline, or ``None`` for the
+            model's own preset.
         fast: trade a little accuracy for time: weigh the layers by one in sixteen pixels, leave out the layers after
             the last that the refinement needs, and leave the denoiser there.
         size: side in pixels of the square the images are resized to, instead of the one the model was trained on.
         keep_aspect: resize to the image's own shape, at the area of that square, instead of to the square.
 
     Raises:
-        ValueError: a size that the model cannot take, or an unknown preset.
+        ValueError: a size that the model cannot take, an unknown preset, or a method that cannot work on the model.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Segmenter:
         self.model = model
         self.fast = fast
         self.keep_aspect = keep_aspect
-        self.method = resolve_method(model.spec.preset if method is None else method)
+        self._method = self.resolve(model.spec.preset if method is None else method)
         self._conditionings: dict[tuple[str, ...], Conditioning] = {}
 
     @classmethod
@@ -94,8 +95,10 @@ class Segmenter:
     ) -> Segmenter:
         """Load a model by its name in :func:`goca.list_models`, a hub id, the local folder of a diffusers pipeline, or
         a single-file checkpoint; see :func:`goca.models.load` for the first arguments, the class for the others."""
-        if isinstance(method, str):
-            resolve_method(method)
+        if method is not None:
+            method = find_method(method)
+        if name in MODELS:
+            check(method or find_method(MODELS[name].preset), MODELS[name])
         model = load(name, device=device, dtype=dtype, revision=revision, offload=offload, lora=lora)
         return cls(model, method, fast=fast, size=size, keep_aspect=keep_aspect)
 
@@ -114,6 +117,11 @@ class Segmenter:
         """
         return cls(wrap(name or type(pipeline).__name__, pipeline), method, **options)
 
+    @property
+    def method(self) -> Method:
+        """How attention becomes labels, unless a call names another method."""
+        return self._method.method
+
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, but always means one path here
         self,
@@ -123,7 +131,9 @@ class Segmenter:
         caption: str | None = None,
         background: Sequence[str] = (),
         threshold: float | None = None,
+        batch_size: int | None = None,
         seed: int = 0,
+        method: Method | str | None = None,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -134,7 +144,9 @@ class Segmenter:
         caption: str | None = None,
         background: Sequence[str] = (),
         threshold: float | None = None,
+        batch_size: int | None = None,
         seed: int = 0,
+        method: Method | str | None = None,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -144,7 +156,9 @@ class Segmenter:
         caption: str | None = None,
         background: Sequence[str] = (),
         threshold: float | None = None,
+        batch_size: int | None = None,
         seed: int = 0,
+        method: Method | str | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images into the given classes.
 
@@ -154,24 +168,40 @@ class Segmenter:
             caption: a text that mentions them; without it the text is the names, separated by commas.
             background: phrases that stand for everything else, e.g. ``["background"]``.
             threshold: of the background, instead of the method's; there is a background then.
+            batch_size: images that share a forward of the denoiser, 8 by default; always 1 with ``keep_aspect``.
             seed: of the noise. The other images of the list change an image's maps by rounding at most.
+            method: a method, or the name of one, for this call instead of the segmenter's own.
 
         Raises:
-            ValueError: an image that cannot be read, or classes that do not fit the model or the caption.
+            ValueError: an image that cannot be read, classes that do not fit the model or the caption, or a method that
+                cannot work on the model.
         """
         several = isinstance(images, Sequence) and not isinstance(images, str)
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
+        batch_size = BATCH if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ValueError(f"a batch has at least 1 image, not {batch_size}")
+        chosen = self.resolve(method, threshold)
         prompt = self.prompt(classes, caption=caption, background=background)
         results: list[Segmentation] = []
-        batch = 1 if self.keep_aspect else BATCH
+        step = 1 if self.keep_aspect else batch_size
         with memory_errors(self.model.spec.name):
-            for start in range(0, len(sources), batch):
-                pictures = [read_image(source) for source in sources[start : start + batch]]
+            for start in range(0, len(sources), step):
+                pictures = [read_image(source) for source in sources[start : start + step]]
                 latents = self.encode(pictures)
-                (scores,), errors = self.score(latents, [prompt] * len(pictures), [self.method], seed)
+                (scores,), errors = self.score(latents, [prompt] * len(pictures), [chosen.method], seed)
                 for picture, maps, error in zip(pictures, scores, errors, strict=True):
-                    results.append(self.segmentation(picture, maps, error, bool(prompt.background), threshold))
+                    results.append(self.segmentation(picture, maps, chosen, error, bool(prompt.background)))
         return results if several else results[0]
+
+    def resolve(self, method: Method | str | None = None, threshold: float | None = None) -> ResolvedMethod:
+        """What a method, by default the segmenter's own, comes to on this model, see :func:`goca.method.resolve`."""
+        if method is None and threshold is None:
+            return self._method
+        chosen = self.method if method is None else find_method(method)
+        if threshold is not None:
+            chosen = replace(chosen, threshold=threshold)
+        return resolve(chosen, self.model.spec, self.model.backbone, self.fast)
 
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
         """Align classes with the tokens of this model's text encoder, see :func:`goca.text.prompt.build_prompt`."""
@@ -220,12 +250,12 @@ class Segmenter:
         """
         conditioning = self.encode_prompts([prompt.text for prompt in prompts])
         size = (latents.shape[-2], latents.shape[-1])
-        plans = [self.views(method) for method in methods]
+        resolved = [self.resolve(method) for method in methods]
         collected: list[list[list[ScoreMaps]]] = [[[] for _ in prompts] for _ in methods]
         errors: list[float] = []
-        for timestep, flipped in dict.fromkeys(step for plan in plans for step in plan):
-            wanted = [index for index, plan in enumerate(plans) if (timestep, flipped) in plan]
-            aggregators = {index: [self.aggregator(methods[index], size) for _ in prompts] for index in wanted}
+        for timestep, flipped in dict.fromkeys(view for each in resolved for view in each.views):
+            wanted = [index for index, each in enumerate(resolved) if (timestep, flipped) in each.views]
+            aggregators = {index: [self.aggregator(resolved[index], size) for _ in prompts] for index in wanted}
             clean = latents.flip(-1) if flipped else latents
             prediction = self._record(clean, timestep, conditioning, seed, aggregators)
             if not errors:
@@ -236,70 +266,33 @@ class Segmenter:
                 )
             for index in wanted:
                 for image, (aggregator, prompt) in enumerate(zip(aggregators[index], prompts, strict=True)):
-                    maps = self.class_maps(aggregator.finish(), prompt, methods[index])
+                    maps = self.class_maps(aggregator.finish(), prompt, resolved[index])
                     collected[index][image].append(flip(maps) if flipped else maps)
         return [[mean_maps(views) for views in images] for images in collected], errors
-
-    def views(self, method: Method) -> list[tuple[int, bool]]:
-        """The forwards of a method: (timestep, flipped), the model's own timestep first."""
-        base = self.model.spec.timestep
-        factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
-        timesteps = [round(base * factor) for factor in factors[: method.timesteps]]
-        return [
-            (timestep, flipped) for timestep in timesteps for flipped in ((False, True) if method.flip else (False,))
-        ]
 
     def output_grid(self, size: Grid) -> Grid:
         """Rows and columns of the maps of latents of this size: as many as the model's spec says, in their shape."""
         side, aspect = self.model.spec.output_grid, math.sqrt(size[0] / size[1])
         return max(3, round(side * aspect)), max(3, round(side / aspect))
 
-    def aggregator(self, method: Method, size: Grid) -> MapAggregator:
-        """What turns the records of an image with latents of this size into maps, by ``method`` and the model's own
-        settings."""
-        spec, backbone = self.model.spec, self.model.backbone
-        by_self_attention = method.layers not in (None, "vanilla") or (method.refine_order or 0) > 0
-        if by_self_attention and not backbone.self_maps:
-            raise ValueError(
-                f"{spec.name} has no self-attention maps, by which layers are weighed and maps refined; "
-                "take layer rule 'vanilla' and refinement order 0, or leave both to the model"
-            )
-        if method.layer_set == "manual" and not spec.manual_layers:
-            raise ValueError(
-                f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'"
-            )
-        layer_sets = {
-            "selected": spec.cross_layers or backbone.layers,
-            "manual": spec.manual_layers,
-            "all": backbone.layers,
-            "reference": (spec.reference_layer,),
-        }
-        if method.layer_set not in layer_sets:
-            raise ValueError(f"unknown layer set {method.layer_set!r}; choose one of {', '.join(layer_sets)}")
-        cross = layer_sets[method.layer_set]
-        if self.fast:
-            last = max(backbone.layers.index(layer) for layer in (spec.reference_layer, *spec.refine_layers))
-            cross = tuple(layer for layer in cross if layer in backbone.layers[: last + 1]) or cross
+    def aggregator(self, method: ResolvedMethod, size: Grid, *, fast: bool | None = None) -> MapAggregator:
+        """What turns the records of an image into maps, for latents of this size; as fast as the segmenter by default."""
         return MapAggregator(
-            method.heads or spec.head_rule,
-            method.layers or spec.layer_rule,
+            method.heads,
+            method.layers,
             self.output_grid(size),
-            cross,
-            spec.reference_layer,
-            spec.refine_layers,
-            self.refine_order(method),
-            self.fast,
-            backbone.grid(spec.reference_layer, *size),
+            method.cross_layers,
+            method.reference_layer,
+            method.refine_layers,
+            method.refine_order,
+            self.fast if fast is None else fast,
+            self.model.backbone.grid(method.reference_layer, *size),
         )
 
-    def refine_order(self, method: Method) -> int:
-        """How often the self-attention is applied: the method's choice, else the model's."""
-        return self.model.spec.refine_order if method.refine_order is None else method.refine_order
-
-    def class_maps(self, aggregation: Aggregation, prompt: Prompt, method: Method) -> ScoreMaps:
+    def class_maps(self, aggregation: Aggregation, prompt: Prompt, method: ResolvedMethod) -> ScoreMaps:
         """Token maps to refined class maps in [0, 1]."""
-        scores = rescale(aggregation.token_maps, prompt, method.rescale)
-        return refine(scores, aggregation.refiner, self.refine_order(method))
+        scores = rescale(aggregation.token_maps, prompt, method.method.rescale)
+        return refine(scores, aggregation.refiner, method.refine_order)
 
     def _record(
         self,
@@ -328,49 +321,27 @@ class Segmenter:
         self,
         image: Image,
         maps: ScoreMaps,
+        method: ResolvedMethod | None = None,
         error: float = 0.0,
         has_background: bool = False,
-        threshold: float | None = None,
     ) -> Segmentation:
         """Labels, scores and notes of an image from its refined maps.
 
         Args:
+            method: that made them; by default the segmenter's own.
             error: of the predicted clean latent, see :meth:`score`.
             has_background: whether the prompt names background phrases.
-            threshold: of the background, instead of the method's.
         """
-        spec = self.model.spec
-        method = self.method if threshold is None else replace(self.method, threshold=threshold)
-        maps = pamr(maps, image, method.pamr)
+        resolved, spec = method or self._method, self.model.spec
+        chosen = resolved.method
+        maps = post_process(maps, image, chosen.pamr, chosen.post)
         size = (image.height, image.width)
-        with_background = has_background or method.threshold is not None
-        labels = assign_labels(maps, size, method.background if with_background else None, method.threshold or 0.0)
+        with_background = has_background or chosen.threshold is not None
+        labels = assign_labels(maps, size, chosen.background if with_background else None, chosen.threshold or 0.0)
         stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
         names = (*maps.classes, BACKGROUND) if with_background else maps.classes
         unfamiliar = spec.ood_threshold is not None and error > spec.ood_threshold
-        notes = [UNFAMILIAR.format(name=spec.name)] if unfamiliar else []
+        notes = [*resolved.notes, *([UNFAMILIAR.format(name=spec.name)] if unfamiliar else [])]
         if len(names) == 1:
             notes.append(ONE_CLASS.format(name=names[0]))
         return Segmentation(image, names, np.asarray(labels), stacked.float().cpu().numpy(), tuple(notes))
-
-
-def resolve_method(method: Method | str) -> Method:
-    """The method of a preset's name, or the method itself."""
-    if isinstance(method, Method):
-        return method
-    if method not in PRESETS:
-        raise ValueError(f"unknown preset {method!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[method]
-
-
-def flip(maps: ScoreMaps) -> ScoreMaps:
-    """Mirror maps left to right."""
-    return replace(maps, maps=maps.maps.flip(-1), background=maps.background.flip(-1))
-
-
-def mean_maps(views: Sequence[ScoreMaps]) -> ScoreMaps:
-    """Average the maps of several views of the same image."""
-    if len(views) == 1:
-        return views[0]
-    maps = torch.stack([each.maps for each in views]).mean(dim=0)
-    return ScoreMaps(views[0].classes, maps, torch.stack([each.background for each in views]).mean(dim=0))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from goca._moved import renamed
+
 Grid = tuple[int, int]
 
 
@@ -24,6 +26,7 @@ class Concept:
     tokens: tuple[int, ...]
 
 
+@renamed(content="content_tokens")
 @dataclass(frozen=True)
 class Prompt:
     """A text together with what its tokens mean.

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from toy import Toy, segmenter
 
-from goca.evaluation.baselines import BASELINES, ablation, check_layers, find_variants
 from goca.maps.crf import APPEARANCE, COLOUR, ITERATIONS, NARROW, SMOOTHNESS, WIDE, crf
 from goca.maps.pamr import pamr
-from goca.method import PRESETS, Method
+from goca.maps.post import post_process
+from goca.method import BASELINES, PRESETS, Method, ablation, check, find_methods
 from goca.models.specs import MODELS
 from goca.types import LayerRecord, ScoreMaps
 
@@ -25,7 +25,7 @@ def test_readouts_without_further_steps(family: str, name: str) -> None:
     spec, backbone = model.model.spec, model.model.backbone
     prompt = model.prompt(["cat", "grass", "sky"])
     latents = model.encode([IMAGE])
-    ((maps,),), _ = model.score(latents, [prompt], [BASELINES[name].method])
+    ((maps,),), _ = model.score(latents, [prompt], [BASELINES[name]])
     noisy = backbone.add_noise(latents, spec.timestep, [torch.Generator().manual_seed(0)])
     records: list[LayerRecord] = []
     backbone.record(noisy, spec.timestep, backbone.encode_prompt([prompt.text]), lambda _, r: records.append(r))
@@ -47,11 +47,11 @@ def test_readouts_without_further_steps(family: str, name: str) -> None:
 
 def test_post_processing_is_put_on_top_of_vanilla() -> None:
     scores = ScoreMaps(("a", "b"), torch.rand(2, 16, 16), torch.zeros(16, 16))
-    vanilla, with_pamr, field = find_variants(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
-    assert vanilla.finish(scores, IMAGE) is scores
-    torch.testing.assert_close(with_pamr.finish(scores, IMAGE).maps, pamr(scores, IMAGE, 10).maps)
-    torch.testing.assert_close(field.finish(scores, IMAGE).maps, crf(scores, IMAGE).maps)
-    assert with_pamr.method.refine_order == vanilla.method.refine_order
+    methods = find_methods(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
+    vanilla, with_pamr, field = (post_process(scores, IMAGE, each.pamr, each.post) for each in methods)
+    assert vanilla is scores
+    torch.testing.assert_close(with_pamr.maps, pamr(scores, IMAGE, 10).maps)
+    torch.testing.assert_close(field.maps, crf(scores, IMAGE).maps)
 
 
 def literal_field(maps: np.ndarray, image: Image.Image) -> np.ndarray:
@@ -104,26 +104,20 @@ def test_the_random_field_finds_the_edge_of_the_picture() -> None:
 
 
 def test_names() -> None:
-    chosen = find_variants(["paper", "daam"], refine=False)
+    chosen = find_methods(["paper", "daam"], refine=False)
     assert list(chosen) == ["paper", "daam"]
-    assert chosen["paper"].method == Method(refine_order=0)
+    assert chosen["paper"] == Method(refine_order=0)
     with pytest.raises(ValueError, match=r"unknown preset 'best'; choose one of paper, .*manual, daam, single-layer"):
-        find_variants(["paper", "best"])
+        find_methods(["paper", "best"])
     with pytest.raises(ValueError, match="name at least one preset"):
-        find_variants([])
-    check_layers(find_variants(["manual"]), MODELS["sd15"])
-    with pytest.raises(ValueError, match="flux-dev has no hand-picked layers for the preset 'manual'; leave it out"):
-        check_layers(find_variants(["manual"]), MODELS["flux-dev"])
-
-
-def test_unknown_layer_sets_are_refused() -> None:
-    model = segmenter()
-    with pytest.raises(ValueError, match="unknown layer set 'some'; choose one of selected, manual, all, reference"):
-        model.aggregator(Method(layer_set="some"), (16, 16))
+        find_methods([])
+    check(PRESETS["manual"], MODELS["sd15"])
+    with pytest.raises(ValueError, match="flux-dev has no hand-picked layers for the preset 'manual'"):
+        check(PRESETS["manual"], MODELS["flux-dev"])
 
 
 def test_the_ablation_has_the_papers_rows() -> None:
-    rows = {name: each.method for name, each in ablation(MODELS["sd15"]).items()}
+    rows = ablation(MODELS["sd15"])
     assert list(rows) == ["none", "manual layers", "head", "layer", "rescale", "all"]
     assert rows["none"] == PRESETS["vanilla"] and rows["all"] == PRESETS["paper"]
     differing = {

@@ -20,9 +20,8 @@ from typer.testing import CliRunner, Result
 import goca
 from goca.cli import app
 from goca.datasets import DATASETS
-from goca.evaluation.baselines import BASELINES
 from goca.evaluation.experiment import unknown_words
-from goca.method import PRESETS
+from goca.method import BASELINES, PRESETS
 from goca.models.specs import MODELS
 
 Run = Callable[..., Result]

@@ -10,9 +10,9 @@ from PIL import Image
 
 from goca import Segmenter
 from goca.datasets.base import VOID, Dataset, Sample
-from goca.evaluation.baselines import find_variants
 from goca.evaluation.protocols import adapt_to, find_protocol
 from goca.evaluation.task import Task
+from goca.method import find_methods
 from goca.models import wrap
 
 
@@ -52,4 +52,4 @@ def segmenter(family: str = "dit") -> Segmenter:
 def task(dataset: Toy, presets: str = "vanilla,paper", protocol: str = "paper", **options: object) -> Task:
     """The task of a run on the toy data set."""
     rules = adapt_to(find_protocol(protocol, "voc"), dataset)
-    return Task(dataset.classes, find_variants(presets.split(",")), rules, **options)  # type: ignore[arg-type]
+    return Task(dataset.classes, find_methods(presets.split(",")), rules, **options)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from goca.backbones.hooks import AttentionCall, watch_output
 from goca.backbones.noise import NoiseLevel, noise_level
+from goca.backbones.projection import output_projection
 from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
 from goca.backbones.settings import GuidanceLayout, Settings
 from goca.lookup import look_up
@@ -108,6 +109,11 @@ class Backbone(ABC):
         """The module whose output, less its bias, is the sum y of what the heads of a layer's cross-attention give, if
         that stands alone anywhere."""
         return None
+
+    def weighs_heads(self, layer: str) -> bool:
+        """Whether a layer has the output projection that head rules read; without it they average."""
+        modules = self.attention_modules(layer)
+        return any(output_projection(module) is not None for part, module in modules.items() if part != "self")
 
     def reference_features(
         self, output: Any, grid: Grid, calls: Mapping[str, AttentionCall], image: int

@@ -35,16 +35,17 @@ def evaluate(
     Example: goca evaluate --dataset scenes --limit 60 --presets vanilla,paper,daam --out scores
     """
     with clean_stdout():
-        from goca.evaluation.baselines import find_variants
+        from goca.method import find_methods
 
-        variants = find_variants(split_list([presets]), refine)
+        methods = find_methods(split_list([presets]), refine)
+        model.check(methods.values())
         experiment = what.open()
         workers = ray.connect(model.arguments())
         segmenter = model.load()
         with progress("evaluating") as report:
             answer = experiment.run(
                 segmenter,
-                variants,
+                methods,
                 **what.writing,
                 model_options=model.unnamed,
                 progress=report,

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperOption
 if TYPE_CHECKING:
     from goca.distributed.cluster import Workers
     from goca.evaluation.experiment import Experiment
+    from goca.method import Method
     from goca.segmenter import Segmenter
 
 ADDRESS = r"local|auto|ray://\S+|[\w.-]+:\d+"
@@ -26,7 +27,7 @@ CHOICES = {
     "protocols": ("goca.evaluation.metrics", "MEANS"),
     "alignments": ("goca.text.align", "Rule"),
     "presets": ("goca.method", "PRESETS"),
-    "baselines": ("goca.evaluation.baselines", "BASELINES"),
+    "baselines": ("goca.method", "BASELINES"),
     "questions": ("goca.captioning.request", "QUESTIONS"),
     "dtypes": ("goca.models.devices", "DTYPES"),
     "guidance": ("goca.guidance.generate", "GUIDANCE"),
@@ -67,6 +68,16 @@ class DeviceOptions:
         from goca.segmenter import Segmenter
 
         return Segmenter.from_pretrained(**self.arguments(preset))
+
+    def check(self, methods: Iterable[Method]) -> None:
+        """Refuse methods that cannot work on the model, as far as can be told before it is loaded."""
+        from goca.method import check
+        from goca.models.specs import DEFAULT_MODEL, MODELS
+
+        spec = MODELS.get(self.model or DEFAULT_MODEL)
+        if spec is not None:
+            for method in methods:
+                check(method, spec)
 
     def arguments(self, preset: str | None = None) -> dict[str, Any]:
         """Arguments of :meth:`goca.Segmenter.from_pretrained`."""

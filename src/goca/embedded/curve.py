@@ -15,8 +15,8 @@ import typer
 from rich.progress import track
 
 from goca.embedded.export import list_snapshots, load_snapshot
-from goca.evaluation.baselines import find_variants
 from goca.evaluation.experiment import Experiment
+from goca.method import find_methods
 from goca.models import wrap
 from goca.segmenter import Segmenter
 from goca.storage.json_reader import read_json_lines
@@ -33,7 +33,7 @@ def measure_snapshots(kind: str, run: Path, limit: int) -> list[dict[str, float]
     missing = [snapshot for snapshot in list_snapshots(kind, run) if int(snapshot.stem) not in measured]
     for snapshot in track(missing, f"scenes-{kind}", disable=not missing):
         segmenter = Segmenter(wrap(f"scenes-{kind}", load_snapshot(kind, run, snapshot)))
-        results = Experiment.open("scenes", limit=limit, seed=SEED).run(segmenter, find_variants(PRESETS))["results"]
+        results = Experiment.open("scenes", limit=limit, seed=SEED).run(segmenter, find_methods(PRESETS))["results"]
         entry = {"samples": int(snapshot.stem), **{result["preset"]: round(result["miou"], 4) for result in results}}
         entries.append(entry)
         with path.open("a") as stream:

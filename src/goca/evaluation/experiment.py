@@ -3,7 +3,7 @@
 For example::
 
     experiment = Experiment.open("scenes", limit=60)
-    answer = experiment.run(Segmenter.from_pretrained(), find_variants(["vanilla", "paper"]))
+    answer = experiment.run(Segmenter.from_pretrained(), find_methods(["vanilla", "paper"]))
     print([(result["preset"], result["miou"]) for result in answer["results"]])
 """
 
@@ -18,13 +18,13 @@ from typing import Any, cast, get_args
 
 from goca.datasets import open_dataset
 from goca.datasets.base import Dataset
-from goca.evaluation.baselines import MethodVariant, ablation, check_layers
 from goca.evaluation.protocols import Protocol, adapt_to, find_protocol
 from goca.evaluation.report import write_report
 from goca.evaluation.runner import BATCH, Compute, count_images, evaluate
 from goca.evaluation.summary import summarise
 from goca.evaluation.task import CLASSES, MIGRATIONS, OWN, Task, configuration
 from goca.lookup import look_up
+from goca.method import Method, ablation, check
 from goca.models.specs import ModelSpec
 from goca.segmenter import Segmenter
 from goca.storage.atomic import check_folder, write_atomically
@@ -123,7 +123,7 @@ class Experiment:
     def run(
         self,
         segmenter: Segmenter,
-        variants: Mapping[str, MethodVariant],
+        methods: Mapping[str, Method],
         *,
         batch: int = BATCH,
         out: str | Path | None = None,
@@ -135,7 +135,7 @@ class Experiment:
         """Evaluate methods, all of them on the same recordings.
 
         Args:
-            variants: methods by name, see :func:`goca.evaluation.baselines.find_variants`.
+            methods: by name, see :func:`goca.method.find_methods`.
             batch: images that are computed and written down together.
             out: folder for records.jsonl (a line for each image as it finishes), results.json and report.html.
             resume: continue the records in that folder.
@@ -155,8 +155,9 @@ class Experiment:
         folder = None if out is None else Path(out)
         check_out(folder, resume)
         spec = segmenter.model.spec
-        check_layers(variants, spec)
-        task = Task(self.dataset.classes, variants, self.protocol, self.captions.source, self.alignment, self.seed)
+        for method in methods.values():
+            check(method, spec, type(segmenter.model.backbone))
+        task = Task(self.dataset.classes, methods, self.protocol, self.captions.source, self.alignment, self.seed)
         settings = {
             **configuration(
                 segmenter, self.dataset, task, count=self.count, batch=batch, caption_file=self.captions.file
@@ -196,7 +197,7 @@ class Experiment:
 
     def ablate(self, segmenter: Segmenter, **options: Any) -> dict[str, Any]:
         """What head aggregation, layer aggregation and rescaling add, see
-        :func:`goca.evaluation.baselines.ablation`; otherwise as :meth:`run`."""
+        :func:`goca.method.ablation`; otherwise as :meth:`run`."""
         return self.run(segmenter, ablation(segmenter.model.spec), **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from goca._moved import module_attribute
 from goca.datasets.base import Dataset
 from goca.evaluation.metrics import MEANS
 from goca.lookup import look_up
@@ -105,3 +106,6 @@ def adapt_to(protocol: Protocol, dataset: Dataset) -> Protocol:
         raise ValueError(f"{dataset.key} has no background and so no threshold; leave --threshold out")
     appends = protocol.append_background and protocol.name == "paper"
     return replace(protocol, append_background=appends, void_is_background=False, thresholds=(), has_background=False)
+
+
+__getattr__ = module_attribute(__name__)

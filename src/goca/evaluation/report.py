@@ -88,7 +88,7 @@ def choose_examples(
 
 def step_of(task: Task, result: Mapping[str, Any]) -> int:
     """The number of the threshold that a method's result was taken at."""
-    thresholds = task.protocol.thresholds_for(task.variants[result["preset"]].method)
+    thresholds = task.protocol.thresholds_for(task.methods[result["preset"]])
     return thresholds.index(result["threshold"]) if thresholds else 0
 
 

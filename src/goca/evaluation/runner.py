@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from goca.datasets.base import Dataset, Sample
-from goca.evaluation.baselines import MethodVariant
 from goca.evaluation.counting import Decision, count, decide, only_background
 from goca.evaluation.task import ImageResult, Task, forward_batch
+from goca.maps.post import post_process
+from goca.method import Method
 from goca.models import memory_errors
 from goca.segmenter import Segmenter
 from goca.storage.journal import Journal
@@ -143,7 +144,7 @@ def predict(segmenter: Segmenter, sample: Sample, task: Task, name: str) -> Deci
     Raises:
         ValueError: the image fails.
     """
-    (decisions,) = _decide(segmenter, [_prepare(segmenter, 0, sample, task)], task, {name: task.variants[name]})
+    (decisions,) = _decide(segmenter, [_prepare(segmenter, 0, sample, task)], task, {name: task.methods[name]})
     return decisions[name]
 
 
@@ -175,7 +176,7 @@ def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _P
 
 def _evaluate_group(segmenter: Segmenter, group: Sequence[_Prepared], task: Task) -> list[ImageResult]:
     try:
-        decisions = _decide(segmenter, group, task, task.variants)
+        decisions = _decide(segmenter, group, task, task.methods)
     except ValueError as error:  # one image's maps are not finite, say: find out whose
         if len(group) == 1:
             return [ImageResult(group[0].index, group[0].sample.name, error=str(error))]
@@ -191,28 +192,27 @@ def _result(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> I
 
 
 def _decide(
-    segmenter: Segmenter, group: Sequence[_Prepared], task: Task, variants: Mapping[str, MethodVariant]
+    segmenter: Segmenter, group: Sequence[_Prepared], task: Task, methods: Mapping[str, Method]
 ) -> list[dict[str, Decision]]:
     """Labels of every image by every method, from one set of recordings."""
-    thresholds = {name: task.protocol.thresholds_for(each.method) for name, each in variants.items()}
+    thresholds = {name: task.protocol.thresholds_for(each) for name, each in methods.items()}
     seen = [each for each in group if each.aligned is not None]
     found: dict[int, dict[str, Decision]] = {}
     if seen:
         latents = segmenter.encode([each.sample.image for each in seen])
         prompts = [each.aligned.prompt for each in seen if each.aligned is not None]
-        methods = [each.method for each in variants.values()]
-        maps, _ = segmenter.score(latents, prompts, methods, task.seed)
+        maps, _ = segmenter.score(latents, prompts, list(methods.values()), task.seed)
         for position, each in enumerate(seen):
             assert each.aligned is not None
             found[each.index] = {
                 name: decide(
-                    variant.finish(images[position], each.sample.image),
+                    post_process(images[position], each.sample.image, method.pamr, method.post),
                     each.aligned.indices,
                     each.target.shape,
-                    variant.method.background,
+                    method.background,
                     thresholds[name],
                 )
-                for (name, variant), images in zip(variants.items(), maps, strict=True)
+                for (name, method), images in zip(methods.items(), maps, strict=True)
             }
     for each in group:
         if each.aligned is None:

@@ -31,7 +31,7 @@ def summarise(results: Sequence[ImageResult], task: Task) -> dict[str, Any]:
     missing = [index for result in good for index in result.missing]
     named = {index for result in good for index in result.named}
     return {
-        "results": [method_result(name, good, task) for name in task.variants],
+        "results": [method_result(name, good, task) for name in task.methods],
         "failures": [
             {"image": result.name, "reason": result.error}
             for result in sorted(results, key=lambda result: result.index)
@@ -50,7 +50,7 @@ def method_result(name: str, results: Sequence[ImageResult], task: Task) -> dict
         mIoU, the fixed one, or none), ``per_class`` and ``per_class_boundary`` (classes that occur or are predicted),
         ``sweep`` (where there was one), ``images`` and ``confusion``: [true, predicted, pixels] where there are any.
     """
-    thresholds = task.protocol.thresholds_for(task.variants[name].method)
+    thresholds = task.protocol.thresholds_for(task.methods[name])
     totals = Totals(len(task.classes), len(thresholds))
     for result in results:
         totals.add(result.counts[name])
@@ -72,7 +72,7 @@ def method_result(name: str, results: Sequence[ImageResult], task: Task) -> dict
 
 def image_miou(result: ImageResult, name: str, step: int, task: Task) -> float:
     """Mean IoU over the classes that one image has or was given."""
-    totals = Totals(len(task.classes), len(task.protocol.thresholds_for(task.variants[name].method)))
+    totals = Totals(len(task.classes), len(task.protocol.thresholds_for(task.methods[name])))
     totals.add(result.counts[name])
     return mean_iou(intersection_union(totals.confusion(step)), "standard")
 

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 import goca
+from goca._moved import module_attribute
 from goca.classes import class_names
 from goca.datasets.base import VOID, Dataset, Sample
-from goca.evaluation.baselines import MethodVariant
 from goca.evaluation.counting import Counts
 from goca.evaluation.protocols import Protocol
+from goca.method import Method
 from goca.segmenter import Segmenter
 from goca.text.align import Rule
 
@@ -29,7 +30,7 @@ class Task:
 
     Attributes:
         classes: synonyms per class of the data set, none for the background.
-        variants: methods by name.
+        methods: by name.
         protocol: adapted to the data set, see :func:`goca.evaluation.protocols.adapt_to`.
         captions: the text of each image name; or ``"classes"``, the names of the classes that the target has; or
             ``"own"``, the data set's own words, those names where it has none.
@@ -38,7 +39,7 @@ class Task:
     """
 
     classes: tuple[tuple[str, ...], ...]
-    variants: Mapping[str, MethodVariant]
+    methods: Mapping[str, Method]
     protocol: Protocol
     captions: str | Mapping[str, str] = OWN
     alignment: Rule = "exact"
@@ -115,7 +116,7 @@ class ImageResult:
         """The inverse of :meth:`to_json` for results of ``task``."""
         if "error" in entry:
             return cls(entry["index"], entry["name"], error=entry["error"])
-        steps = {name: len(task.protocol.thresholds_for(each.method)) for name, each in task.variants.items()}
+        steps = {name: len(task.protocol.thresholds_for(each)) for name, each in task.methods.items()}
         counts = {name: Counts.from_json(each, steps[name]) for name, each in entry["counts"].items()}
         return cls(entry["index"], entry["name"], counts, tuple(entry["named"]), tuple(entry["missing"]))
 
@@ -162,7 +163,7 @@ def configuration(
         "alignment": task.alignment,
         "seed": task.seed,
         "protocol": asdict(task.protocol),
-        "methods": {name: each.describe() for name, each in task.variants.items()},
+        "methods": {name: asdict(each) for name, each in task.methods.items()},
     }
 
 
@@ -179,3 +180,5 @@ def rename_method_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS = (rename_method_settings,)
+
+__getattr__ = module_attribute(__name__)

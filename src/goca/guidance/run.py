@@ -15,7 +15,7 @@ from torch import Tensor
 from goca.backbones.settings import GuidanceLayout
 from goca.guidance.scfg import adjusted_uncond, guidance_rate, region_masks
 from goca.maps.aggregate import Aggregation, MapAggregator
-from goca.method import Method
+from goca.method import ResolvedMethod
 from goca.segmenter import Segmenter
 from goca.text.tokens import PromptTokens
 from goca.types import Grid, LayerRecord
@@ -56,7 +56,7 @@ class Plan:
 
     segmenter: Segmenter
     layout: GuidanceLayout
-    method: Method | None
+    method: ResolvedMethod | None
     prompts: list[PromptTokens]
     scale: Callable[[], float]
     packed_size: Callable[[], Grid]
@@ -169,7 +169,7 @@ class Run:
         size = plan.packed_size() if self._packed else (latents.shape[-2], latents.shape[-1])
         receivers: list[list[MapAggregator]] = []
         for part, image in self.parts:
-            wanted: dict[str, Method] = {}
+            wanted: dict[str, ResolvedMethod] = {}
             prompt = plan.prompts[image]
             if plan.method is not None and self._active and self._masks_due and prompt.names_something:
                 if part == POSITIVE:
@@ -177,10 +177,11 @@ class Run:
                 elif prompt.has_start:
                     wanted[NEGATIVE] = replace(plan.method, refine_order=0)
             if part == POSITIVE and self.index in self.chosen:
-                wanted[SEGMENT] = segmenter.method
-            made = {(use, image): segmenter.aggregator(method, size) for use, method in wanted.items()}
-            if (NEGATIVE, image) in made:
-                made[NEGATIVE, image].fast = True  # one map of it is used, and that is thresholded
+                wanted[SEGMENT] = segmenter.resolve()
+            made = {
+                (use, image): segmenter.aggregator(method, size, fast=segmenter.fast or use == NEGATIVE)
+                for use, method in wanted.items()  # of the negative half one map is used, and that is thresholded
+            }
             self.aggregators |= made
             receivers.append(list(made.values()))
         layers = {layer for aggregators in receivers for each in aggregators for layer in each.layers}
@@ -218,13 +219,12 @@ class Run:
     ) -> Regions:
         method = self.plan.method
         assert method is not None
-        order = self.plan.segmenter.refine_order(method)
         tokens = len(positive.token_maps)
         if self.plan.layout.padded_front:
             prompt = prompt.shifted(tokens - prompt.end)
         start = positive.token_maps[min(prompt.end, tokens - 1)] if negative is None else negative.token_maps[0]
         masks, foreground = region_masks(
-            positive, start, prompt.candidates, prompt.content_tokens, method.rescale, order, size
+            positive, start, prompt.candidates, prompt.content_tokens, method.method.rescale, method.refine_order, size
         )
         return Regions(masks / masks.sum(dim=0), foreground)
 

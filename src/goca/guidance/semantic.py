@@ -9,22 +9,20 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from goca._moved import warn
 from goca.guidance.pipelines import around_calls, guidance_layout, latent_size, plain_layout, prompts_of
 from goca.guidance.run import GuidanceStep, Plan, Run
+from goca.lookup import look_up
 from goca.maps.aggregate import Aggregation
-from goca.method import PRESETS, Method
+from goca.maps.views import mean_maps
+from goca.method import MASKS
 from goca.result import Segmentation
-from goca.segmenter import Segmenter, mean_maps
+from goca.segmenter import Segmenter
 from goca.text.prompt import build_prompt
 from goca.text.spans import TokenSpans
 from goca.text.tokens import PromptTokens, read_prompt, shorten
 from goca.types import Prompt
 
-MASKS: dict[str, Method | None] = {
-    "goca": PRESETS["paper"],
-    "s-cfg": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="all"),
-    "cfg": None,
-}
 SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
 NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
 WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example (goca generate: --scale 5)"
@@ -42,7 +40,7 @@ class SemanticGuidance:
             used for the masks.
         masks: ``"goca"``; ``"s-cfg"``, the original rule, which averages heads and layers; or ``"cfg"``, plain
             guidance.
-        every: make masks in every so-manieth step and use them again in between; the rate is always of its own step.
+        every: recompute the masks every so many steps and reuse them between; the rate is recomputed every step.
         interval: part of the steps, from 0 (noise) to 1 (image), in which masks are used; plain guidance elsewhere.
         segment: keep what :meth:`segmentation` needs.
         trace: keep masks and rates of every step in :attr:`steps`.
@@ -67,14 +65,16 @@ class SemanticGuidance:
         segment: bool = False,
         trace: bool = False,
     ) -> None:
-        if masks not in MASKS:
-            raise ValueError(f"unknown masks {masks!r}; choose one of {', '.join(MASKS)}")
+        if masks == "none":
+            warn("masks='none'", "masks='cfg'")
+            masks = "cfg"
+        chosen = look_up(MASKS, masks, "masks")
         if every < 1:
             raise ValueError(f"masks are made every 1, 2, 3 ... steps, not {every}")
         if not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"the interval is a part of 0 to 1 like (0.2, 0.8), not {interval}")
         self.segmenter = model if isinstance(model, Segmenter) else _wrap_quietly(model)
-        self.method = MASKS[masks]
+        self.method = None if chosen is None else self.segmenter.resolve(chosen)
         self.every, self.interval, self.segment, self.trace = every, interval, segment, trace
         self.steps: list[GuidanceStep] = []
         self.notes: list[str] = []
@@ -110,7 +110,8 @@ class SemanticGuidance:
             raise ValueError("nothing was recorded to segment by; pass segment=True and call the pipeline first")
         prompt = self._class_prompt(classes, self._prompts[index], self._aggregations[index][0])
         segmenter = self.segmenter
-        maps = mean_maps([segmenter.class_maps(each, prompt, segmenter.method) for each in self._aggregations[index]])
+        method = segmenter.resolve()
+        maps = mean_maps([segmenter.class_maps(each, prompt, method) for each in self._aggregations[index]])
         return segmenter.segmentation(image, maps)
 
     def check_scale(self, scale: float) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goca._moved import renamed
 
+
+@renamed(all_parameters="total_parameters", familiar_error="ood_threshold")
 @dataclass(frozen=True)
 class ModelSpec:
     """A model and the settings its segmentation works best with.
