@@ -38,7 +38,7 @@ MODULES = {
     "goca.evaluation.records": "goca.storage.journal",
     "goca.guidance.dataset": "goca.guidance.table",
     "goca.guidance.evaluate": "goca.evaluation.generation.experiment",
-    "goca.guidance.judge": "goca.embedded.scene_parser",
+    "goca.guidance.judge": "goca.evaluation.generation.scene_parser",
     "goca.guidance.maths": "goca.guidance.scfg",
     "goca.guidance.photos": "goca.evaluation.generation.photographs",
     "goca.guidance.statistics": "goca.evaluation.generation.statistics",
@@ -69,8 +69,8 @@ NAMES = {
     "goca.evaluation.records.replace_file": "goca.storage.atomic.replace_file",
     "goca.evaluation.records.write_atomically": "goca.storage.atomic.write_atomically",
     "goca.evaluation.task.Record": "goca.evaluation.task.ImageResult",
-    "goca.guidance.judge.Judge": "goca.embedded.scene_parser.SceneParser",
-    "goca.guidance.judge.Verdict": "goca.embedded.scene_parser.Prediction",
+    "goca.guidance.judge.Judge": "goca.evaluation.generation.scene_parser.SceneParser",
+    "goca.guidance.judge.Verdict": "goca.evaluation.generation.scene_parser.Prediction",
     "goca.guidance.maths.counterweight": "goca.guidance.scfg.adjusted_uncond",
     "goca.labels.label": "goca.maps.background.assign_labels",
     "goca.prompt.PUNCTUATION": "goca.text.spans.PUNCTUATION",
@@ -88,7 +88,7 @@ NAMES = {
 
 
 def warn(old: str, new: str, level: int = 3) -> None:
-    """Say that ``old`` is called ``new`` now; ``level`` is the distance to the caller's own code."""
+    """Say that ``old`` is called ``new`` now; ``level`` counts the calls to the user's own code."""
     warnings.warn(f"{old} is called {new} now; the old name goes with the next release", DeprecationWarning, level)
 
 
@@ -148,7 +148,7 @@ class MovedModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Make the module hand on to its successor."""
-        warn(module.__name__, MODULES[module.__name__], level=_depth_of_importer())
+        warn(module.__name__, MODULES[module.__name__])
         vars(module).update(__getattr__=module_attribute(module.__name__), __doc__=f"Now {MODULES[module.__name__]}.")
 
 
@@ -156,11 +156,3 @@ def install() -> None:
     """Let old paths be found, before a folder of that name that an earlier version may have left behind."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, MovedModules())
-
-
-def _depth_of_importer() -> int:
-    """How many calls lie between :func:`warn` and the code with the import statement."""
-    frame, depth = sys._getframe(2), 3
-    while frame is not None and "importlib" in frame.f_code.co_filename:
-        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
-    return depth

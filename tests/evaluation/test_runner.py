@@ -44,7 +44,7 @@ def test_counts_are_those_of_the_segmenters_own_labels(model: Segmenter) -> None
             predicted = np.zeros_like(target, dtype=np.int64)
             if present:
                 prompt = model.prompt([toy.classes[value][0] for value in present], background=["background"])
-                method = wanted.variants["paper"].method
+                method = wanted.methods["paper"]
                 ((maps,),), _ = model.score(model.encode([sample.image]), [prompt], [method])
                 predicted = np.array([*present, 0])[
                     assign_labels(maps, target.shape, "offset", entry["threshold"]).numpy()
