@@ -276,7 +276,7 @@ class Segmenter:
         return max(3, round(side * aspect)), max(3, round(side / aspect))
 
     def aggregator(self, method: ResolvedMethod, size: Grid, *, fast: bool | None = None) -> MapAggregator:
-        """What turns the records of an image, with latents of this size, into maps; by default as fast as the segmenter."""
+        """What turns the records of an image, with latents of this size, into maps."""
         return MapAggregator(
             method.heads,
             method.layers,
