@@ -193,7 +193,7 @@ def test_an_exception_leaves_the_pipeline_clean(monkeypatch: pytest.MonkeyPatch)
     pipeline = build("unet")
     plain, before = draw(pipeline), state(pipeline)
 
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("out of luck")
 
     for place in ("region_masks", "aggregator"):
