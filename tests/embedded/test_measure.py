@@ -37,7 +37,7 @@ def test_no_method_but_manual_and_single_layer_picks_layers(model: tuple) -> Non
     segmenter = measure.study_segmenter(f"{kind}-1m", pipeline)
     assert segmenter.model.spec.cross_layers is None
     assert segmenter.model.spec.output_grid == {"dit": 16, "unet": 32, "mmdit": 16}[kind]
-    sets = {name: variant.method.layer_set for name, variant in measure.methods().items()}
+    sets = {name: method.layer_set for name, method in measure.methods().items()}
     assert {name for name, layers in sets.items() if layers not in ("all", "selected")} == {"manual", "single-layer"}
 
 

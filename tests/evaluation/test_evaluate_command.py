@@ -139,7 +139,7 @@ def test_captions_from_a_file(toy_run: Run) -> None:
         (("--resume",), "--resume continues the results of a folder; name it with --out"),
         (("--captions", "gone.json"), "gone.json"),
         (("--out", "file"), "cannot write to the folder file (file is a file)"),
-        (("--presets", "manual"), "tiny has no hand-picked layers for the preset 'manual'"),
+        (("--presets", "manual"), "scenes-dit has no hand-picked layers for the preset 'manual'"),
     ],
 )
 def test_refused_runs_write_nothing(toy_run: Run, words: tuple[str, ...], message: str) -> None:

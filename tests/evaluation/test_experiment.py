@@ -12,10 +12,10 @@ import toy
 import goca
 from goca import Segmenter
 from goca.datasets.base import Dataset
-from goca.evaluation.baselines import find_variants
 from goca.evaluation.experiment import Experiment
 from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
+from goca.method import find_methods
 
 FORMAT_1 = Path(__file__).parent / "journals" / "format1.jsonl"  # written by goca 0.1.0 before methods were renamed
 
@@ -27,7 +27,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 
 def test_work_may_be_done_elsewhere(experiment: Experiment) -> None:
-    segmenter, variants = toy.segmenter(), find_variants(["vanilla", "paper"])
+    segmenter, variants = toy.segmenter(), find_methods(["vanilla", "paper"])
     seen: list[range] = []
 
     def compute(dataset: Dataset, task: Task, groups: list[range]) -> Iterator[list[ImageResult]]:
@@ -63,10 +63,10 @@ def test_results_of_an_earlier_version_are_continued(tmp_path: Path, monkeypatch
         assert groups == []
         return []
 
-    answer = experiment.run(segmenter, find_variants(names), batch=1, out=tmp_path, resume=True, compute=compute)
+    answer = experiment.run(segmenter, find_methods(names), batch=1, out=tmp_path, resume=True, compute=compute)
     assert (tmp_path / "records.jsonl").read_bytes() == old
     assert [result["preset"] for result in answer["results"]] == names
     assert answer["results"][1]["miou"] == pytest.approx(0.7701479720103823, abs=1e-9)
     with pytest.raises(ValueError, match=r"methods daam layer_set was \"all\" and is now \"selected\""):
-        changed = {**find_variants(names), "daam": find_variants(["vanilla"])["vanilla"]}
+        changed = {**find_methods(names), "daam": find_methods(["vanilla"])["vanilla"]}
         experiment.run(segmenter, changed, batch=1, out=tmp_path, resume=True)

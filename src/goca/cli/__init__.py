@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import typer
 
@@ -13,11 +14,25 @@ from goca.cli.options import Command, grouped
 app = typer.Typer(
     name="goca",
     cls=OneSentenceErrors,
-    help="Segment images with text-to-image diffusion models, without training (GoCA, CVPR 2026).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+@app.callback()
+def load_plugins(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Module, or path of a .py file, that registers names; may be repeated."),
+    ] = None,
+) -> None:
+    """Segment images with text-to-image diffusion models, without training (GoCA, CVPR 2026)."""
+    from goca import plugins
+
+    plugins.load_plugins(plugin or ())
+
+
 for command in (
     segment.segment,
     generate.generate,

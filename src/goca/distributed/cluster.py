@@ -20,6 +20,7 @@ from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
 from goca.export.parquet import Row, make_failed_row, make_row, schema
 from goca.images import load_bytes
+from goca.plugins import load_plugins, loaded_plugins
 from goca.segmenter import Segmenter
 
 LOCAL = "local"
@@ -98,13 +99,15 @@ class Workers:
             import ray
         except ImportError:
             raise ValueError("working on several processes or machines needs Ray; pip install 'goca[ray]'") from None
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        names = loaded_plugins()
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        options["runtime_env"] = {"worker_process_setup_hook": lambda: load_plugins(names)} if names else {}
         if not ray.is_initialized():
             try:
                 if self.address == LOCAL:
-                    ray.init(num_cpus=self.count + 1, include_dashboard=False, **quiet)
+                    ray.init(num_cpus=self.count + 1, include_dashboard=False, **options)
                 else:
-                    ray.init(address=self.address, **quiet)
+                    ray.init(address=self.address, **options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ValueError(
                     f"no Ray cluster answers at {self.address} ({error}); start one with 'ray start'"

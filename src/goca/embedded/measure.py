@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,6 @@ from goca.embedded.export import list_snapshots, load_snapshot
 from goca.embedded.objectives import clean_errors, denoising_errors
 from goca.embedded.rungs import RUNGS, rung_folder
 from goca.embedded.train import adopt_vae
-from goca.evaluation.baselines import MethodVariant, find_variants
 from goca.evaluation.counting import Totals
 from goca.evaluation.experiment import Experiment
 from goca.evaluation.generation.scenes import SceneMeasures
@@ -35,7 +34,7 @@ from goca.evaluation.generation.statistics import draw_counts, interval
 from goca.evaluation.runner import evaluate
 from goca.evaluation.summary import summarise
 from goca.evaluation.task import ImageResult, Task
-from goca.method import PRESETS
+from goca.method import PRESETS, Method, find_methods
 from goca.models import wrap
 from goca.segmenter import Segmenter
 from goca.storage.atomic import write_atomically
@@ -59,7 +58,7 @@ SETTINGS = (
 )
 
 
-def methods() -> dict[str, MethodVariant]:
+def methods() -> dict[str, Method]:
     """The methods of the study; none picks layers by hand but ``manual``, see :func:`study_segmenter`."""
     vanilla = replace(PRESETS["vanilla"], rescale="per-token renorm+", layer_set="all")
     paper = PRESETS["paper"]
@@ -70,8 +69,7 @@ def methods() -> dict[str, MethodVariant]:
         "layer": replace(vanilla, layers="dot-product similarity"),
         "rescale": replace(vanilla, rescale=paper.rescale),
     }
-    variants = {name: MethodVariant(method) for name, method in rows.items()}
-    return {**variants, **find_variants(["paper", "plus", "sharp", "daam", "single-layer"])}
+    return {**rows, **find_methods(["paper", "plus", "sharp", "daam", "single-layer"])}
 
 
 def study_segmenter(name: str, pipeline: DiffusionPipeline) -> Segmenter:
@@ -204,7 +202,7 @@ def measure_snapshot(name: str, run: Path, snapshot: Path, measures: SceneMeasur
     spec = segmenter.model.spec
     found = {
         "settings": {key: getattr(spec, key) for key in SETTINGS},
-        "methods": {key: variant.describe() for key, variant in methods().items()},
+        "methods": {key: asdict(variant) for key, variant in methods().items()},
         "denoising": measure_denoising(rung.kind, pipeline, scenes),
         "segmentation": measure_segmentation(segmenter, scenes),
         "generation": measure_generation(rung.kind, pipeline, measures),
