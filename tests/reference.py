@@ -81,7 +81,7 @@ def resized_square(matrix: Tensor, grid: tuple[int, int], target: tuple[int, int
 
 def layer_weight(affinity: Tensor, own: Tensor, rule: str) -> Tensor:
     """How well a layer's resized self-attention agrees with the reference affinity."""
-    if rule == "dot-product similarity":
+    if rule.startswith("dot-product similarity"):
         return (affinity * own).sum()
     if rule == "mse":
         return 1 / (affinity - own).norm(dim=-1).sum()
@@ -108,6 +108,7 @@ def aggregate(
         weights = {name: torch.ones((), dtype=dtype) for name in used}
     else:
         features, grid = by_name[reference].reference.to(dtype), by_name[reference].grid
+        features = features[:, :1] if layer_rule.endswith("of channel 0") else features
         affinity = torch.softmax(features @ features.T / features.shape[-1] ** 0.5, dim=-1)
         weights = {}
         for name in used:

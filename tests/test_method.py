@@ -12,7 +12,19 @@ import pytest
 import tiny
 from PIL import Image
 
-from goca.method import BASELINES, BUILT_IN, MASKS, PRESETS, RULES, Method, ablation, check, find_methods, resolve
+from goca.method import (
+    BASELINES,
+    BUILT_IN,
+    MASKS,
+    PRESETS,
+    RULES,
+    Method,
+    ablation,
+    check,
+    find_method,
+    find_methods,
+    resolve,
+)
 from goca.models import wrap
 from goca.models.loading import LoadedModel
 from goca.models.specs import MODELS
@@ -34,7 +46,7 @@ def tiny_model(family: str = "dit") -> LoadedModel:
         ({"rescale": None}, "unknown rescaling rule 'None'"),
         ({"background": "min"}, "unknown background rule 'min'"),
         ({"post": "crfs"}, "unknown post-processing 'crfs'"),
-        ({"layer_set": "some"}, "unknown layer set 'some'; choose one of selected, manual, all, reference"),
+        ({"layer_set": "some"}, "unknown layer set 'some'; choose one of selected, vanilla, manual, all, reference"),
         ({"timesteps": 0}, "timesteps is a whole number of at least 1, not 0"),
         ({"timesteps": 1.5}, "timesteps is a whole number of at least 1, not 1.5"),
         ({"timesteps": True}, "timesteps is a whole number of at least 1, not True"),
@@ -82,6 +94,31 @@ def test_layer_sets() -> None:
     assert found == {"selected": (first, last), "all": layers}
     assert resolve(PRESETS["manual"], spec, model.backbone).cross_layers == (last,)
     assert resolve(BASELINES["single-layer"], spec, model.backbone).cross_layers == (first,)
+    same = resolve(PRESETS["vanilla"], spec, model.backbone)
+    assert (same.cross_layers, same.refine_layers) == ((first, last), spec.refine_layers)
+    other = replace(spec, vanilla_layers=(last,), vanilla_refine_layers=(first,))
+    for name in ("vanilla", "vanilla+pamr", "vanilla+crf"):
+        found = resolve(find_method(name), other, model.backbone)
+        assert (found.cross_layers, found.refine_layers) == ((last,), (first,))
+    rows = {name: resolve(row, other, model.backbone) for name, row in ablation(other).items()}
+    assert [rows[name].cross_layers for name in ("none", "head", "rescale")] == [(last,)] * 3
+    assert rows["layer"].cross_layers == rows["all"].cross_layers == (first, last)
+    assert rows["all"].refine_layers == spec.refine_layers
+
+
+def test_the_timestep_is_that_of_the_schedule() -> None:
+    model = tiny_model("flux")
+    spec = replace(model.spec, timestep=179, schedule_steps=28)
+    views = resolve(Method(timesteps=2), spec, model.backbone).views
+    assert views == ((5000 / 28, False), (268, False))
+    assert replace(spec, timestep=150).exact_timestep == 150  # no step of that schedule
+
+
+def test_baselines_of_the_paper() -> None:
+    vanilla, fttm = PRESETS["vanilla"], BASELINES["fttm"]
+    assert (vanilla.heads, vanilla.layers, vanilla.rescale) == ("average", "vanilla", "per-token renorm+")
+    assert replace(fttm, post=None) == PRESETS["manual"] and fttm.post == "fttm-crf"
+    assert BASELINES["daam"].rescale == "per-token renorm"
 
 
 def test_choices_without_effect_are_noted() -> None:

@@ -122,6 +122,42 @@ def test_published_layers_are_layers_of_the_model():
     assert [spec.name for spec in list_models()] == list(MODELS) and list_models()[0].name == DEFAULT_MODEL
 
 
+def test_published_plain_averages_take_layers_of_their_own():
+    sigma, flux = MODELS["pixart-sigma"], MODELS["flux-dev"]
+    assert sigma.vanilla_layers == blocks(28)[10:18] and sigma.vanilla_refine_layers is None
+    counted = blocks(19) + blocks(38, "single_transformer_blocks")
+    assert flux.vanilla_layers == flux.vanilla_refine_layers == tuple(counted[index] for index in (8, 28, 47))
+    for name in ("sd15", "sdxl", "pixart-alpha", "hunyuandit"):
+        assert MODELS[name].vanilla_layers is MODELS[name].vanilla_refine_layers is None
+    assert MODELS["hunyuandit"].cross_layers == blocks(40, "blocks")[20:30]
+
+
+def test_relatives_of_published_models():
+    base, sigma, hunyuan = (MODELS[name] for name in ("sd21-base", "pixart-sigma-512", "hunyuandit-v1.2"))
+    assert base.source.endswith("stable-diffusion-2-1-base") and base.image_size == 512
+    assert sigma.source.endswith("512-MS") and sigma.image_size == 512 and sigma.cross_layers == blocks(28)[10:18]
+    assert MODELS["hunyuandit"].source == "Tencent-Hunyuan/HunyuanDiT-Diffusers"
+    assert hunyuan.timestep == 81 and hunyuan.refine_layers == MODELS["hunyuandit"].refine_layers
+
+
+def test_a_denoiser_alone_takes_the_other_parts_from_another_pipeline(monkeypatch, tmp_path, dit_folder):
+    other = tiny.dit.build(seed=7)
+    other.transformer.save_pretrained(tmp_path / "transformer")
+    spec = replace(
+        MODELS["pixart-sigma-512"],
+        source=str(tmp_path),
+        rest_source=str(dit_folder),
+        reference_layer="transformer_blocks.2",
+    )
+    monkeypatch.setitem(MODELS, spec.name, spec)
+    loaded = load(spec.name, device="cpu")
+    for found, expected in zip(loaded.backbone.denoiser.parameters(), other.transformer.parameters(), strict=True):
+        assert torch.equal(found, expected)
+    (tmp_path / "transformer" / "config.json").unlink()
+    with pytest.raises(OSError, match="could not be loaded completely"):
+        load(spec.name, device="cpu")
+
+
 def test_unknown_name_lists_the_names():
     message = (
         r"unknown model 'scenes-dot' \(did you mean 'scenes-dit'\?\); choose one of scenes-dit, .*, or an existing"

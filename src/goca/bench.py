@@ -122,8 +122,8 @@ def plain_forward(segmenter: Segmenter, image: Image.Image) -> torch.Tensor:
     """Encode text and image, noise, one denoiser call; nothing is recorded."""
     backbone, spec = segmenter.model.backbone, segmenter.model.spec
     latents = segmenter.encode([image])
-    noisy = backbone.add_noise(latents, spec.timestep, [torch.Generator().manual_seed(0)])
-    return backbone.denoise(noisy, spec.timestep, backbone.encode_prompt([", ".join(CLASSES)]))
+    noisy = backbone.add_noise(latents, spec.exact_timestep, [torch.Generator().manual_seed(0)])
+    return backbone.denoise(noisy, spec.exact_timestep, backbone.encode_prompt([", ".join(CLASSES)]))
 
 
 if __name__ == "__main__":

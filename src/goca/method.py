@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from goca.backbones import Backbone
     from goca.models.specs import ModelSpec
 
-View = tuple[int, bool]
+View = tuple[int | float, bool]
 PAMR_ITERATIONS = 10
-LAYER_SETS = ("selected", "manual", "all", "reference")
+LAYER_SETS = ("selected", "vanilla", "manual", "all", "reference")
 RULES = {
     "heads": ("head rule", "goca.maps.heads.HEAD_RULES"),
     "layers": ("layer rule", "goca.maps.layers.LAYER_RULES"),
@@ -42,13 +42,13 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "cosine + VW",
         "dot-product + VW",
     ),
-    "layers": ("dot-product similarity", "mse", "iou-like", "vanilla"),
+    "layers": ("dot-product similarity", "dot-product similarity of channel 0", "mse", "iou-like", "vanilla"),
     "rescale": (
         *("raw", "per-token renorm", "per-token renorm+", _SUM),
         *(f"{_SUM} + per-token renorm{rest}" for rest in ("", "+", " x raw", "+ x raw", "+ x raw + renorm")),
     ),
     "background": ("offset", "max", "exact", "avg", "vanilla"),
-    "post": ("crf",),
+    "post": ("crf", "fttm-crf"),
 }
 """The names in those tables that come with goca: they are known without the tables, and so without torch."""
 
@@ -70,9 +70,9 @@ class Method:
         background: rule for the background's score, a key of :data:`goca.maps.background.BACKGROUND_RULES`. There is a
             background where the prompt names phrases for it or ``threshold`` is set.
         threshold: the parameter of that rule; ``None`` is 0 where the prompt names background phrases.
-        layer_set: whose cross-attention is aggregated: the ``"selected"`` layers of the model's spec, the
-            hand-picked ones of its ``"manual"`` baseline, ``"all"`` layers of the denoiser, or the ``"reference"``
-            layer alone.
+        layer_set: whose cross-attention is aggregated: the ``"selected"`` layers of the model's spec, those of its
+            published plain average (``"vanilla"``, which may also be refined by other layers), the hand-picked ones of
+            its ``"manual"`` baseline, ``"all"`` layers of the denoiser, or the ``"reference"`` layer alone.
         timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).
         flip: average with the horizontally flipped image.
         pamr: how many rounds of pixel-adaptive refinement draw the maps to the image's edges, see
@@ -133,19 +133,21 @@ PRESETS: dict[str, Method] = {
         flip=True,
     ),
     "sharp": Method(rescale="sum-1 rescaling + per-token renorm+ x raw", flip=True, pamr=PAMR_ITERATIONS),
-    "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm"),
+    "vanilla": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="vanilla"),
     "manual": Method(heads="average", layers="vanilla", rescale="per-token renorm+", layer_set="manual"),
 }
 _VANILLA = PRESETS["vanilla"]
 BASELINES: dict[str, Method] = {
     # The sum over all heads and layers of what the pixels see of each word, each map by its maximum (Tang et al., "What
     # the DAAM", ACL 2023; there per word and time step, here of the one forward).
-    "daam": replace(_VANILLA, layer_set="all", refine_order=0),
+    "daam": replace(_VANILLA, rescale="per-token renorm", layer_set="all", refine_order=0),
     # One layer's attention from image to text, no further step, as Seg4Diff and ConceptAttention read joint attention
     # (they pick the layer by hand, here it is the reference layer).
     "single-layer": replace(_VANILLA, rescale="raw", layer_set="reference", refine_order=0),
     "vanilla+pamr": replace(_VANILLA, pamr=PAMR_ITERATIONS),
     "vanilla+crf": replace(_VANILLA, post="crf"),
+    # Hand-picked layers and a dense CRF of its own parameters, as the paper's table has it under the name FTTM.
+    "fttm": replace(PRESETS["manual"], post="fttm-crf"),
 }
 MASKS: dict[str, Method | None] = {
     # How guidance finds the regions of an image; None is plain guidance, which has none.
@@ -181,13 +183,16 @@ def find_methods(names: Sequence[str], refine: bool = True) -> dict[str, Method]
 
 def ablation(spec: ModelSpec) -> dict[str, Method]:
     """The rows of the paper's ablation: head aggregation, layer aggregation and rescaling, each alone and together,
-    over plain averages; and the hand-picked layers where the model has some."""
+    over plain averages; and the hand-picked layers where the model has some.
+
+    Layer aggregation always chooses among the layers of ``paper``, where the plain averages may take others.
+    """
     paper = PRESETS["paper"]
     rows = {
         "none": _VANILLA,
         "manual layers": PRESETS["manual"],
         "head": replace(_VANILLA, heads=paper.heads),
-        "layer": replace(_VANILLA, layers=paper.layers),
+        "layer": replace(_VANILLA, layers=paper.layers, layer_set=paper.layer_set),
         "rescale": replace(_VANILLA, rescale=paper.rescale),
         "all": paper,
     }
@@ -253,15 +258,19 @@ def resolve(method: Method, spec: ModelSpec, backbone: Backbone, fast: bool = Fa
         ValueError: the method cannot work on the model, see :func:`check`.
     """
     check(method, spec, type(backbone))
+    selected, refine_layers = spec.cross_layers or backbone.layers, spec.refine_layers
+    if method.layer_set == "vanilla":
+        refine_layers = spec.vanilla_refine_layers or refine_layers
     layer_sets = {
-        "selected": spec.cross_layers or backbone.layers,
+        "selected": selected,
+        "vanilla": spec.vanilla_layers or selected,
         "manual": spec.manual_layers,
         "all": backbone.layers,
         "reference": (spec.reference_layer,),
     }
     cross = layer_sets[method.layer_set]
     if fast:
-        last = max(backbone.layers.index(layer) for layer in (spec.reference_layer, *spec.refine_layers))
+        last = max(backbone.layers.index(layer) for layer in (spec.reference_layer, *refine_layers))
         cross = tuple(layer for layer in cross if layer in backbone.layers[: last + 1]) or cross
     return ResolvedMethod(
         method=method,
@@ -269,17 +278,17 @@ def resolve(method: Method, spec: ModelSpec, backbone: Backbone, fast: bool = Fa
         layers=method.layers or spec.layer_rule,
         cross_layers=cross,
         reference_layer=spec.reference_layer,
-        refine_layers=spec.refine_layers,
+        refine_layers=refine_layers,
         refine_order=spec.refine_order if method.refine_order is None else method.refine_order,
-        views=_views(method, spec.timestep),
+        views=_views(method, spec.exact_timestep),
         notes=_notes(method, spec, backbone, cross),
     )
 
 
-def _views(method: Method, timestep: int) -> tuple[View, ...]:
+def _views(method: Method, timestep: int | float) -> tuple[View, ...]:
     """Timesteps t, 1.5 t, t / 1.5, 2 t, t / 2 ..., each as it is and, with ``flip``, mirrored."""
     factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
-    timesteps = [round(timestep * factor) for factor in factors[: method.timesteps]]
+    timesteps = [timestep, *(round(timestep * factor) for factor in factors[1 : method.timesteps])]
     return tuple((each, flipped) for each in timesteps for flipped in ((False, True) if method.flip else (False,)))
 
 

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
+from goca.backbones.noise import Timestep
 from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_to_model, read_image
 from goca.maps.aggregate import Aggregation, MapAggregator
@@ -297,7 +298,7 @@ class Segmenter:
     def _record(
         self,
         latents: Tensor,
-        timestep: int,
+        timestep: Timestep,
         conditioning: Conditioning,
         seed: int,
         aggregators: dict[int, list[MapAggregator]],

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from toy import Toy, segmenter
 
-from goca.maps.crf import APPEARANCE, COLOUR, ITERATIONS, NARROW, SMOOTHNESS, WIDE, crf
+from goca.maps.crf import FTTM, ITERATIONS, REFERENCE_SIDE, CrfParameters, crf
 from goca.maps.pamr import pamr
 from goca.maps.post import post_process
 from goca.method import BASELINES, PRESETS, Method, ablation, check, find_methods
@@ -47,25 +47,29 @@ def test_readouts_without_further_steps(family: str, name: str) -> None:
 
 def test_post_processing_is_put_on_top_of_vanilla() -> None:
     scores = ScoreMaps(("a", "b"), torch.rand(2, 16, 16), torch.zeros(16, 16))
-    methods = find_methods(["vanilla", "vanilla+pamr", "vanilla+crf"]).values()
-    vanilla, with_pamr, field = (post_process(scores, IMAGE, each.pamr, each.post) for each in methods)
+    methods = find_methods(["vanilla", "vanilla+pamr", "vanilla+crf", "fttm"]).values()
+    vanilla, with_pamr, field, fttm = (post_process(scores, IMAGE, each.pamr, each.post) for each in methods)
     assert vanilla is scores
     torch.testing.assert_close(with_pamr.maps, pamr(scores, IMAGE, 10).maps)
     torch.testing.assert_close(field.maps, crf(scores, IMAGE).maps)
+    torch.testing.assert_close(fttm.maps, crf(scores, IMAGE, FTTM).maps)
+    assert (FTTM.wide, FTTM.narrow, FTTM.colour, FTTM.appearance, FTTM.smoothness) == (67, 1, 3, 4, 3)
 
 
-def literal_field(maps: np.ndarray, image: Image.Image) -> np.ndarray:
+def literal_field(maps: np.ndarray, image: Image.Image, parameters: CrfParameters) -> np.ndarray:
     """Mean field, pixel by pixel, for an image that needs no resizing; maps [labels, height, width]."""
     height, width = maps.shape[1:]
     pixels = [(y, x) for y in range(height) for x in range(width)]
     colours = np.asarray(image, dtype=np.float64) / 255
     side = max(height, width)
     kernel = np.zeros((len(pixels), len(pixels)))
+    wide, narrow = parameters.wide / REFERENCE_SIDE, parameters.narrow / REFERENCE_SIDE
+    colour = parameters.colour / 255
     for i, (y, x) in enumerate(pixels):
         near = np.array([((y - v) ** 2 + (x - u) ** 2) / side**2 for v, u in pixels])
         like = np.array([((colours[y, x] - colours[v, u]) ** 2).sum() for v, u in pixels])
-        both, place = np.exp(-near / (2 * WIDE**2) - like / (2 * COLOUR**2)), np.exp(-near / (2 * NARROW**2))
-        kernel[i] = APPEARANCE * both / both.sum() + SMOOTHNESS * place / place.sum()
+        both, place = np.exp(-near / (2 * wide**2) - like / (2 * colour**2)), np.exp(-near / (2 * narrow**2))
+        kernel[i] = parameters.appearance * both / both.sum() + parameters.smoothness * place / place.sum()
     scores = np.clip(maps.reshape(len(maps), -1), 1e-3, None)
     unary = np.log(scores / scores.sum(axis=0))
 
@@ -79,14 +83,15 @@ def literal_field(maps: np.ndarray, image: Image.Image) -> np.ndarray:
     return beliefs.reshape(maps.shape)
 
 
+@pytest.mark.parametrize("parameters", [CrfParameters(), FTTM])
 @pytest.mark.parametrize("background", [False, True])
-def test_the_random_field_equals_its_definition(background: bool) -> None:
+def test_the_random_field_equals_its_definition(background: bool, parameters: CrfParameters) -> None:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 60, (6, 9, 3), dtype=np.uint8))
     maps = torch.from_numpy(rng.random((3, 6, 9), dtype=np.float32))
     last = maps[2] if background else torch.zeros(6, 9)
-    found = crf(ScoreMaps(("a", "b"), maps[:2], last), image)
-    expected = literal_field(maps[: 2 + background].numpy(), image)
+    found = crf(ScoreMaps(("a", "b"), maps[:2], last), image, parameters)
+    expected = literal_field(maps[: 2 + background].numpy(), image, parameters)
     np.testing.assert_allclose(found.maps.numpy(), expected[:2], atol=1e-4)
     np.testing.assert_allclose(found.background.numpy(), expected[2] if background else 0, atol=1e-4)
 
@@ -124,6 +129,11 @@ def test_the_ablation_has_the_papers_rows() -> None:
         name: [key for key, value in vars(rows[name]).items() if value != getattr(rows["none"], key)]
         for name in ("head", "layer", "rescale", "all")
     }
-    parts = {"head": ["heads"], "layer": ["layers"], "rescale": ["rescale"], "all": ["heads", "layers", "rescale"]}
+    parts = {
+        "head": ["heads"],
+        "layer": ["layers", "layer_set"],
+        "rescale": ["rescale"],
+        "all": ["heads", "layers", "rescale", "layer_set"],
+    }
     assert differing == parts
     assert "manual layers" not in ablation(MODELS["flux-dev"])

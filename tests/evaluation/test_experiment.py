@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,16 +58,18 @@ def test_results_of_an_earlier_version_are_continued(tmp_path: Path, monkeypatch
     assert b'"layer_set":"every"' in old and b'"sharpen":10' in old
     experiment = Experiment.open("scenes", seed=5, limit=2)
     segmenter = Segmenter.from_pretrained("scenes-dit", device="cpu")
-    names = ["vanilla", "paper", "daam", "vanilla+pamr"]
+    methods = find_methods(["vanilla", "paper", "daam", "vanilla+pamr"])
+    for name in ("vanilla", "vanilla+pamr"):  # as they were then
+        methods[name] = replace(methods[name], rescale="per-token renorm", layer_set="selected")
 
     def compute(dataset: Dataset, task: Task, groups: list[range]) -> list[list[ImageResult]]:
         assert groups == []
         return []
 
-    answer = experiment.run(segmenter, find_methods(names), batch=1, out=tmp_path, resume=True, compute=compute)
+    answer = experiment.run(segmenter, methods, batch=1, out=tmp_path, resume=True, compute=compute)
     assert (tmp_path / "records.jsonl").read_bytes() == old
-    assert [result["preset"] for result in answer["results"]] == names
+    assert [result["preset"] for result in answer["results"]] == list(methods)
     assert answer["results"][1]["miou"] == pytest.approx(0.7701479720103823, abs=1e-9)
     with pytest.raises(ValueError, match=r"methods daam layer_set was \"all\" and is now \"selected\""):
-        changed = {**find_methods(names), "daam": find_methods(["vanilla"])["vanilla"]}
+        changed = {**methods, "daam": replace(methods["daam"], layer_set="selected")}
         experiment.run(segmenter, changed, batch=1, out=tmp_path, resume=True)

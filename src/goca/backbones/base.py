@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from goca.backbones.hooks import AttentionCall, watch_output
-from goca.backbones.noise import NoiseLevel, noise_level
+from goca.backbones.noise import NoiseLevel, Timestep, noise_level
 from goca.backbones.projection import output_projection
 from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
 from goca.backbones.settings import GuidanceLayout, Settings
@@ -65,7 +65,7 @@ class Backbone(ABC):
     def __init__(self, pipeline: Any, reference_layer: str) -> None:
         self.pipeline = pipeline
         self.reference_layer = reference_layer
-        self._levels: dict[tuple[int, float | None], NoiseLevel] = {}
+        self._levels: dict[tuple[Timestep, float | None], NoiseLevel] = {}
         self.layers: tuple[str, ...] = self.find_layers(self.denoiser)
         look_up(self.layers, reference_layer, "reference layer")
 
@@ -86,7 +86,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         """One forward of the denoiser: its prediction, of the kind that its scheduler expects.
 
@@ -214,7 +214,7 @@ class Backbone(ABC):
         """``mu`` of schedules that depend on the image's size; ``None`` for the others."""
         return None
 
-    def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
+    def noise_level(self, timestep: Timestep, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
         """How latents of this size are noised at ``timestep`` of 1000."""
         key = (timestep, self.mu(latents))
         if key not in self._levels:
@@ -224,7 +224,7 @@ class Backbone(ABC):
     def add_noise(
         self,
         latents: Float[Tensor, "batch channels height width"],
-        timestep: int,
+        timestep: Timestep,
         generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "batch channels height width"]:
         """Noise latents with the schedule the model was trained on, see :class:`goca.backbones.noise.NoiseLevel`.
@@ -246,7 +246,7 @@ class Backbone(ABC):
     def record(
         self,
         latents: Float[Tensor, "batch channels height width"],
-        timestep: int,
+        timestep: Timestep,
         conditioning: Conditioning,
         on_record: OnRecord,
         layers: Collection[str] | None = None,

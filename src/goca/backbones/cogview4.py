@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import NoiseLevel
+from goca.backbones.noise import NoiseLevel, Timestep
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -50,7 +50,7 @@ class CogView4Backbone(JointAttentionBackbone):
         height, width = self.patch_grid(*latents.shape[-2:])
         return calculate_shift(height * width, config.base_image_seq_len, config.base_shift, config.max_shift)
 
-    def noise_level(self, timestep: int, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
+    def noise_level(self, timestep: Timestep, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
         """The schedule shifts the noise alone; the denoiser's time input is the timestep before the shift."""
         return replace(super().noise_level(timestep, latents), time=float(timestep))
 
@@ -70,7 +70,7 @@ class CogView4Backbone(JointAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         assert conditioning.mask is not None
         time = self.noise_level(timestep, latents).time

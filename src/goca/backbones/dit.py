@@ -11,6 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED
 
 TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
@@ -39,7 +40,7 @@ class DiTBackbone(CrossAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         prediction = self.denoiser(
             latents,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import GuidanceLayout
 
 LONGEST = {True: 512, False: 256}  # tokens of T5, by whether guidance is embedded (dev) or not (schnell)
@@ -47,7 +48,7 @@ class FluxBackbone(JointAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
         rows, columns = self.patch_grid(height, width)

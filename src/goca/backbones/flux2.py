@@ -15,6 +15,7 @@ from torch import Tensor
 from goca.backbones.base import Conditioning
 from goca.backbones.flux import FluxBackbone
 from goca.backbones.hooks import AttentionCall, watch_output
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import SEPARATE
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
@@ -84,7 +85,7 @@ class Flux2Backbone(FluxBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         pipeline, batch = self.pipeline, len(latents)
         patches = pipeline._patchify_latents(latents)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED, Settings
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -34,11 +35,11 @@ class HunyuanDiTBackbone(CrossAttentionBackbone):
 
     @staticmethod
     def derive_settings(layers: tuple[str, ...]) -> Settings:
-        """Of n blocks the reference is block 5/8 n, blocks from n / 2 up to 3/4 n refine; order 4, heads averaged. For
-        40 blocks these are the published settings."""
+        """Of n blocks the reference is block 5/8 n, blocks from n / 2 up to 3/4 n refine; order 4, t = 81, heads
+        averaged. For 40 blocks these are the published settings."""
         count = len(layers)
         refine = layers[count // 2 : max(3 * count // 4, count // 2 + 1)]
-        return Settings(layers[5 * count // 8], refine, refine_order=4, head_rule="average")
+        return Settings(layers[5 * count // 8], refine, refine_order=4, timestep=81, head_rule="average")
 
     @property
     def max_tokens(self) -> int:
@@ -66,7 +67,7 @@ class HunyuanDiTBackbone(CrossAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
         grid = self.patch_grid(height, width)

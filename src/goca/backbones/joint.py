@@ -103,8 +103,8 @@ def derive_by_flux(layers: tuple[str, ...]) -> Settings:
     """For joint attention; gives FLUX.1's 57 blocks (double, then single) the published settings.
 
     Of n blocks, counted from 0, the reference is number 27/56 (n - 1), rounded; numbers 12/56 (n - 1) and 18/56 (n - 1)
-    refine; order 2; t = 150; heads averaged.
+    refine; order 2; t = 179; heads averaged.
     """
     last = len(layers) - 1
     refine = dict.fromkeys(layers[round(part / 56 * last)] for part in (12, 18))
-    return Settings(layers[round(27 / 56 * last)], tuple(refine), refine_order=2, timestep=150, head_rule="average")
+    return Settings(layers[round(27 / 56 * last)], tuple(refine), refine_order=2, timestep=179, head_rule="average")

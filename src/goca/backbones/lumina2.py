@@ -11,6 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import SEPARATE
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -44,7 +45,7 @@ class Lumina2Backbone(JointAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         time = torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device)
         return -self.denoiser(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 STEPS = 1000
+Timestep = int | float
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def is_flow(scheduler: Any) -> bool:
     return "FlowMatch" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas"))
 
 
-def noise_level(scheduler: Any, timestep: int, mu: float | None = None) -> NoiseLevel:
+def noise_level(scheduler: Any, timestep: Timestep, mu: float | None = None) -> NoiseLevel:
     """The level at ``timestep`` of 1000.
 
     For a flow model the timestep counts evenly spaced noise levels *before* the schedule's shift, as the strength of
-    diffusers' image-to-image pipelines does.
+    diffusers' image-to-image pipelines does, and may have a fraction: those pipelines' schedules have fewer steps.
 
     Args:
         scheduler: the pipeline's own; only its configuration is read, because some samplers (DPM-Solver) noise wrongly
@@ -62,24 +63,28 @@ def noise_level(scheduler: Any, timestep: int, mu: float | None = None) -> Noise
         mu: the ``mu`` of schedules that shift by image size.
 
     Raises:
-        ValueError: a timestep outside the schedule.
+        ValueError: a timestep outside the schedule, or a fraction for a model that is no flow model.
     """
     config = scheduler.config
     if not is_flow(scheduler):
         schedule = DDPMScheduler.from_config(config)
         _check(timestep, 0, schedule.config.num_train_timesteps - 1)
-        kept = float(schedule.alphas_cumprod[timestep])
+        if timestep != int(timestep):
+            raise ValueError(f"The timestep of a diffusion model is a whole number, got {timestep}.")
+        kept = float(schedule.alphas_cumprod[int(timestep)])
         return NoiseLevel(kept**0.5, (1 - kept) ** 0.5, float(timestep), schedule.config.prediction_type)
     _check(timestep, 1, STEPS)
     if "FlowMatch" in type(scheduler).__name__:
         flow = FlowMatchEulerDiscreteScheduler.from_config(config)
     else:
         flow = FlowMatchEulerDiscreteScheduler(shift=config.flow_shift)
-    flow.set_timesteps(sigmas=np.linspace(1.0, 1 / STEPS, STEPS).tolist(), mu=mu)
-    sigma, time = float(flow.sigmas[STEPS - timestep]), float(flow.timesteps[STEPS - timestep])
+    sigmas, place = np.linspace(1.0, 1 / STEPS, STEPS), STEPS - round(timestep)
+    sigmas[place] = timestep / STEPS
+    flow.set_timesteps(sigmas=sigmas.tolist(), mu=mu)
+    sigma, time = float(flow.sigmas[place]), float(flow.timesteps[place])
     return NoiseLevel(1 - sigma, sigma, time, "flow")
 
 
-def _check(timestep: int, first: int, last: int) -> None:
+def _check(timestep: Timestep, first: int, last: int) -> None:
     if not first <= timestep <= last:
         raise ValueError(f"The timestep must be from {first} to {last}, got {timestep}.")

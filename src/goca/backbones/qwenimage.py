@@ -15,6 +15,7 @@ from torch import Tensor
 from goca.backbones.base import Conditioning
 from goca.backbones.hooks import AttentionCall
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid, JointRecord
@@ -76,7 +77,7 @@ class QwenImageBackbone(JointAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
         time = torch.full((batch,), self.noise_level(timestep, latents).time, device=latents.device).to(latents.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone, derive_by_depth
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED, Settings
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -77,7 +78,7 @@ class SanaBackbone(CrossAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         time = self.noise_level(timestep, latents).time
         if "FlowMatch" not in type(self.pipeline.scheduler).__name__:

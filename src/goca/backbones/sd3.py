@@ -11,6 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -62,7 +63,7 @@ class SD3Backbone(JointAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         return self.denoiser(
             hidden_states=latents,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED, Settings
 from goca.backbones.unet import UNetBackbone
 
@@ -44,7 +45,7 @@ class SDXLBackbone(UNetBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         size = [side * self.vae_factor for side in latents.shape[-2:]]
         times = torch.tensor([*size, 0, 0, *size]).to(conditioning.embeddings).expand(len(latents), 6)

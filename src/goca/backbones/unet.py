@@ -12,6 +12,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED, Settings
 from goca.types import Grid
 
@@ -55,7 +56,7 @@ class UNetBackbone(CrossAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         steps = torch.full((len(latents),), timestep, device=latents.device)
         return self.denoiser(latents, steps, encoder_hidden_states=conditioning.embeddings, return_dict=False)[0]

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.noise import Timestep
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
@@ -73,7 +74,7 @@ class ZImageBackbone(JointAttentionBackbone):
 
     @torch.no_grad()
     def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: int, conditioning: Conditioning
+        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         assert conditioning.mask is not None
         time = torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device)

@@ -216,7 +216,9 @@ class MapAggregator:
         if self._reference_grid not in (None, grid):
             raise ValueError(f"layer {record.name!r} has a grid of {grid}, but {self._reference_grid} was announced")
         self._reference_grid = grid
-        self._affinity = affinity(record.reference, sample_rows(grid) if self.fast else None)
+        assert self.layer_rule is not None
+        features = record.reference[:, : self.layer_rule.channels]
+        self._affinity = affinity(features, sample_rows(grid) if self.fast else None)
         for name, its_grid, rows in self._unweighed:
             self._judge(name, self._comparison(its_grid).partial(rows, 0))
         self._unweighed.clear()

@@ -7,7 +7,7 @@ one more step from there to a grid of at most 256.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,13 +20,34 @@ from goca.types import ScoreMaps
 
 COARSE, FINE = 48, 256
 ITERATIONS = 10
-APPEARANCE, SMOOTHNESS = 10.0, 3.0  # weights of the two kernels
-# Standard deviations as shares of the longest side (80 and 3 of 500 pixels) and of the colours' range (13 of 255).
-WIDE, NARROW, COLOUR = 80 / 500, 3 / 500, 13 / 255
 BLOCK = 2**21  # entries of the kernel at a time
+REFERENCE_SIDE = 500  # pixels of the longest side of Pascal VOC's images, for which parameters are usually given
 
 
-def crf(scores: ScoreMaps, image: Image.Image) -> ScoreMaps:
+@dataclass(frozen=True)
+class CrfParameters:
+    """The two kernels of the field.
+
+    Attributes:
+        appearance: weight (compatibility) of the kernel of place and colour.
+        smoothness: weight of the kernel of place alone.
+        wide: standard deviation of place in the first, in pixels of an image of :data:`REFERENCE_SIDE`.
+        narrow: standard deviation of place in the second, likewise.
+        colour: standard deviation of colour, of 255.
+    """
+
+    appearance: float = 10.0
+    smoothness: float = 3.0
+    wide: float = 80.0
+    narrow: float = 3.0
+    colour: float = 13.0
+
+
+FTTM = CrfParameters(appearance=4.0, smoothness=3.0, wide=67.0, narrow=1.0, colour=3.0)
+"""Those of the baseline FTTM in the paper's tables."""
+
+
+def crf(scores: ScoreMaps, image: Image.Image, parameters: CrfParameters = CrfParameters()) -> ScoreMaps:
     """Maps on a grid of at most 256 pixels a side: the probabilities of mean field with Potts potentials.
 
     The unary term is -log of the scores' shares per pixel; an all-zero background takes no part.
@@ -39,12 +60,12 @@ def crf(scores: ScoreMaps, image: Image.Image) -> ScoreMaps:
     coarse, size = _features(image, COARSE)
     fine, fine_size = _features(image, FINE)
     coarse, fine = coarse.to(maps.device), fine.to(maps.device)
-    unary, kernel = _log_shares(resize_maps(maps, size)), potentials(coarse, coarse)
+    unary, kernel = _log_shares(resize_maps(maps, size)), potentials(coarse, coarse, parameters)
     beliefs = torch.softmax(unary, dim=0)
     for _ in range(ITERATIONS):
         beliefs = torch.softmax(unary + beliefs @ kernel.T, dim=0)
     blocks = fine.split(max(1, BLOCK // len(coarse)))
-    messages = torch.cat([beliefs @ potentials(block, coarse).T for block in blocks], dim=1)
+    messages = torch.cat([beliefs @ potentials(block, coarse, parameters).T for block in blocks], dim=1)
     refined = _log_shares(resize_maps(maps, fine_size)) + messages
     labels = torch.softmax(refined, dim=0).view(-1, *fine_size)
     if not with_background:
@@ -53,7 +74,7 @@ def crf(scores: ScoreMaps, image: Image.Image) -> ScoreMaps:
 
 
 def potentials(
-    targets: Float[Tensor, "targets 5"], sources: Float[Tensor, "sources 5"]
+    targets: Float[Tensor, "targets 5"], sources: Float[Tensor, "sources 5"], parameters: CrfParameters
 ) -> Float[Tensor, "targets sources"]:
     """How much every target listens to every source: a Gaussian of place and colour plus one of place alone, the
     weights of each adding up to the same at every target.
@@ -61,10 +82,11 @@ def potentials(
     Args:
         targets: place (row, column; shares of the longest side) and colour in [0, 1] of each pixel, and of ``sources``.
     """
-    scale = torch.tensor([WIDE, WIDE, COLOUR, COLOUR, COLOUR], device=targets.device)
+    wide, narrow = parameters.wide / REFERENCE_SIDE, parameters.narrow / REFERENCE_SIDE
+    scale = torch.tensor([wide] * 2 + [parameters.colour / 255] * 3, device=targets.device)
     appearance = _gaussian(targets / scale, sources / scale)
-    smoothness = _gaussian(targets[:, :2] / NARROW, sources[:, :2] / NARROW)
-    return appearance.mul_(APPEARANCE).add_(smoothness, alpha=SMOOTHNESS)
+    smoothness = _gaussian(targets[:, :2] / narrow, sources[:, :2] / narrow)
+    return appearance.mul_(parameters.appearance).add_(smoothness, alpha=parameters.smoothness)
 
 
 def _gaussian(

@@ -29,12 +29,14 @@ class LayerRule:
     """A comparison of R with S that adds up over blocks of rows.
 
     ``partial`` maps two equal blocks of rows to a vector of sums, ``weight`` the added vector to the layer's weight. A
-    ``linear`` rule may compare the transformed R with S as it is; the others compare R with the resized S.
+    ``linear`` rule may compare the transformed R with S as it is; the others compare R with the resized S. R is made of
+    the first ``channels`` channels of the reference features, by default of all.
     """
 
     linear: bool
     partial: Partial
     weight: Callable[[Tensor], Tensor]
+    channels: int | None = None
 
 
 def _inner_product(reference: Tensor, rows: Tensor) -> Float[Tensor, " 1"]:
@@ -51,6 +53,8 @@ def _overlap(reference: Tensor, rows: Tensor) -> Float[Tensor, " 2"]:
 
 LAYER_RULES: dict[str, LayerRule | None] = {
     "dot-product similarity": LayerRule(True, _inner_product, lambda sums: sums[0]),
+    # The published evaluation code indexes F twice, so that one channel is left of it; paper and golden files take all.
+    "dot-product similarity of channel 0": LayerRule(True, _inner_product, lambda sums: sums[0], channels=1),
     "mse": LayerRule(False, _row_distances, lambda sums: 1 / sums[0].clamp_min(1e-12)),
     "iou-like": LayerRule(False, _overlap, lambda sums: sums[0] / (sums[1] + 1e-4)),
     "vanilla": None,

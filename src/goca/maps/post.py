@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from PIL import Image
 
 from goca.lookup import look_up
-from goca.maps.crf import crf
+from goca.maps.crf import FTTM, crf
 from goca.maps.pamr import pamr
 from goca.types import ScoreMaps
 
-POST_PROCESSING: dict[str, Callable[[ScoreMaps, Image.Image], ScoreMaps]] = {"crf": crf}
+POST_PROCESSING: dict[str, Callable[[ScoreMaps, Image.Image], ScoreMaps]] = {
+    "crf": crf,
+    "fttm-crf": partial(crf, parameters=FTTM),
+}
 
 
 def post_process(scores: ScoreMaps, image: Image.Image, iterations: int = 0, post: str | None = None) -> ScoreMaps:

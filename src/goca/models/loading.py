@@ -100,7 +100,10 @@ def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
     source = _resolve(name)
     if Path(source).is_file():
         return _read_single_file(source, dtype)
-    index = pipeline_index(source, revision)
+    spec = MODELS.get(name)
+    whole = source if spec is None or spec.rest_source is None else spec.rest_source
+    whole_revision = revision if whole == source else None
+    index = pipeline_index(whole, whole_revision)
     class_name = index["_class_name"]
     left_out = dict(backbone_class(class_name, name).unused_parts)
     left_out |= {part: None for part, home in index.items() if home == [None, None]}  # e.g. SD 3 saved without T5
@@ -109,8 +112,17 @@ def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
             f"{name} is a {class_name}, which diffusers does not have; load it yourself and use "
             "Segmenter.from_pipeline(pipeline)."
         )
-    with hub_errors(source):
-        return getattr(diffusers, class_name).from_pretrained(source, dtype=dtype, revision=revision, **left_out)
+    denoiser: dict[str, Any] = {}
+    if whole != source:
+        part = backbone_class(class_name, name).denoiser_name
+        with hub_errors(source):
+            denoiser[part] = getattr(diffusers, index[part][1]).from_pretrained(
+                source, subfolder=part, dtype=dtype, revision=revision
+            )
+    with hub_errors(whole):
+        return getattr(diffusers, class_name).from_pretrained(
+            whole, dtype=dtype, revision=whole_revision, **left_out, **denoiser
+        )
 
 
 def _read_single_file(path: str, dtype: torch.dtype) -> Any:

@@ -16,8 +16,10 @@ class ModelSpec:
         name: what users type.
         pipelines: diffusers pipeline classes the model may be saved as.
         source: hub id or local folder.
+        rest_source: hub id or local folder of the other components where ``source`` holds a denoiser alone.
         image_size: side of the square image, in pixels, the model was trained on.
-        timestep: noise level of the one forward, of 1000.
+        timestep: noise level of the one forward, of 1000, as a whole number.
+        schedule_steps: steps of the schedule on which it lies, see :attr:`exact_timestep`.
         reference_layer: layer that gives the reference features; blank where this and the next settings are derived
             from the architecture when the model is loaded, see :meth:`goca.backbones.Backbone.derive_settings`.
         refine_layers: blocks whose self-attention refines the maps.
@@ -26,6 +28,8 @@ class ModelSpec:
         head_rule: rule for heads where the method does not name one.
         layer_rule: rule for layers where the method does not name one.
         cross_layers: blocks whose cross-attention is aggregated; ``None`` for all.
+        vanilla_layers: blocks that the published plain average takes instead; ``None`` for the same ones.
+        vanilla_refine_layers: blocks that refine it; ``None`` for the same ones.
         manual_layers: hand-picked blocks of the "manual" baseline; empty where none were published.
         output_grid: side of the maps' grid.
         description: one line for people.
@@ -45,10 +49,13 @@ class ModelSpec:
     refine_layers: tuple[str, ...] = ()
     refine_order: int = 0
     timestep: int = 100
+    schedule_steps: int = 1000
     preset: str = "paper"
     head_rule: str = "dot-product w/o clamp"
     layer_rule: str = "dot-product similarity"
     cross_layers: tuple[str, ...] | None = None
+    vanilla_layers: tuple[str, ...] | None = None
+    vanilla_refine_layers: tuple[str, ...] | None = None
     manual_layers: tuple[str, ...] = ()
     output_grid: int = 64
     description: str = ""
@@ -57,6 +64,14 @@ class ModelSpec:
     published: bool = False
     vocabulary: tuple[str, ...] | None = None
     ood_threshold: float | None = None
+    rest_source: str | None = None
+
+    @property
+    def exact_timestep(self) -> int | float:
+        """The noise level before rounding: the step of the schedule with ``schedule_steps`` evenly spaced steps that
+        ``timestep`` rounds, 1000 * 5 / 28 for FLUX.1 dev; ``timestep`` itself where it rounds none."""
+        exact = round(self.timestep * self.schedule_steps / 1000) * 1000 / self.schedule_steps
+        return exact if round(exact) == self.timestep else self.timestep
 
     @property
     def memory_gib(self) -> float | None:

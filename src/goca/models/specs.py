@@ -43,6 +43,16 @@ _SD15 = ModelSpec(
     total_parameters=1_066_235_307,
     published=True,
 )
+_SD21 = replace(
+    _SD15,
+    name="sd21",
+    source="stabilityai/stable-diffusion-2-1",
+    image_size=768,
+    description="Stable Diffusion 2.1",
+    parameters=865_910_724,
+    total_parameters=1_289_952_427,
+    published=False,
+)
 _PIXART = ModelSpec(
     name="pixart-alpha",
     pipelines=("PixArtAlphaPipeline",),
@@ -56,15 +66,29 @@ _PIXART = ModelSpec(
     total_parameters=5_456_820_615,
     published=True,
 )
+_SIGMA = replace(
+    _PIXART,
+    name="pixart-sigma",
+    pipelines=("PixArtSigmaPipeline",),
+    source="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+    image_size=1024,
+    vanilla_layers=_dit_blocks(10, 17),
+    description="PixArt-Sigma 1024",
+)
+# Blocks 8, 28 and 47, counting the 19 double blocks and then the single ones.
+_FLUX_VANILLA = ("transformer_blocks.8", "single_transformer_blocks.9", "single_transformer_blocks.28")
 _FLUX = ModelSpec(
     name="flux-dev",
     pipelines=("FluxPipeline",),
     source="black-forest-labs/FLUX.1-dev",
     image_size=1024,
-    timestep=150,
+    timestep=179,  # strength 0.15 of 28 steps: the noise level is 5 / 28 before the schedule's shift
+    schedule_steps=28,
     reference_layer="single_transformer_blocks.8",
     refine_layers=_dit_blocks(12, 12) + _dit_blocks(18, 18),
     refine_order=2,
+    vanilla_layers=_FLUX_VANILLA,
+    vanilla_refine_layers=_FLUX_VANILLA,
     head_rule="average",
     description="FLUX.1 dev",
     parameters=11_901_408_320,
@@ -142,16 +166,17 @@ _SDXL = ModelSpec(
 _HUNYUAN = ModelSpec(
     name="hunyuandit",
     pipelines=("HunyuanDiTPipeline",),
-    source="Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
+    source="Tencent-Hunyuan/HunyuanDiT-Diffusers",
     image_size=1024,
+    timestep=81,  # strength 0.1 of the pipeline's 50 steps
     reference_layer="blocks.25",
     refine_layers=tuple(f"blocks.{index}" for index in range(20, 30)),
     refine_order=4,
     head_rule="average",
     cross_layers=tuple(f"blocks.{index}" for index in range(20, 30)),
-    description="HunyuanDiT 1.2",
-    parameters=1_499_952_032,
-    total_parameters=3_605_600_391,
+    description="HunyuanDiT 1.0",
+    parameters=1_516_534_048,
+    total_parameters=3_622_182_407,
     published=True,
 )
 
@@ -164,25 +189,26 @@ MODELS: dict[str, ModelSpec] = {
         _SCENES_UNET,
         _SCENES_MMDIT,
         _SD15,
+        _SD21,
         replace(
-            _SD15,
-            name="sd21",
-            source="stabilityai/stable-diffusion-2-1",
-            image_size=768,
-            description="Stable Diffusion 2.1",
-            parameters=865_910_724,
-            total_parameters=1_289_952_427,
-            published=False,
+            _SD21,
+            name="sd21-base",
+            source="stabilityai/stable-diffusion-2-1-base",
+            image_size=512,
+            description="Stable Diffusion 2.1 base",
         ),
         _SDXL,
         _PIXART,
+        _SIGMA,
         replace(
-            _PIXART,
-            name="pixart-sigma",
-            pipelines=("PixArtSigmaPipeline",),
-            source="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
-            image_size=1024,
-            description="PixArt-Sigma 1024",
+            _SIGMA,
+            name="pixart-sigma-512",
+            source="PixArt-alpha/PixArt-Sigma-XL-2-512-MS",
+            rest_source=_SIGMA.source,
+            image_size=512,
+            cross_layers=_SIGMA.vanilla_layers,
+            description="PixArt-Sigma 512, with the settings of the published generation",
+            published=False,
         ),
         _FLUX,
         replace(
@@ -195,6 +221,15 @@ MODELS: dict[str, ModelSpec] = {
             published=False,
         ),
         _HUNYUAN,
+        replace(
+            _HUNYUAN,
+            name="hunyuandit-v1.2",
+            source="Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
+            description="HunyuanDiT 1.2",
+            parameters=1_499_952_032,
+            total_parameters=3_605_600_391,
+            published=False,
+        ),
         *DERIVED,
     )
 }
