@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from goca.images import ImageError, fit_to_model, fitted_size, read_image
+from goca.images import ImageError, fit_as_published, fit_to_model, fitted_size, read_image
 
 RED = (200, 30, 10)
 
@@ -181,3 +181,18 @@ def test_fit_keeps_the_aspect_on_request() -> None:
 def test_fit_refuses_a_side_off_the_grid() -> None:
     with pytest.raises(ValueError, match="multiples of 8, not 60"):
         fit_to_model(Image.new("RGB", (9, 9)), 60, 8)
+
+
+def test_published_images_are_resized_in_their_own_mode_and_then_converted() -> None:
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8))
+    found = fit_as_published(picture, 16)
+    expected = np.asarray(picture.resize((16, 16), Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
+    np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), expected)
+    assert (found - fit_to_model(picture, 16, 8)).abs().max() > 0.02  # Lanczos
+    grey = picture.convert("L")
+    assert torch.equal(fit_as_published(grey, 16), fit_as_published(grey.convert("RGB"), 16))
+    palette = picture.quantize(5)
+    colours = {tuple(colour) for colour in np.asarray(palette.convert("RGB")).reshape(-1, 3).tolist()}
+    pixels = ((fit_as_published(palette, 16) + 1) * 127.5).round().permute(1, 2, 0).reshape(-1, 3).tolist()
+    assert {tuple(map(int, pixel)) for pixel in pixels} <= colours  # a palette is not blended

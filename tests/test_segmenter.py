@@ -99,6 +99,20 @@ def test_flipping_the_image_flips_an_average_over_both_directions() -> None:
     assert np.abs(maps - mirrored[..., ::-1]).mean() < 0.2 * np.abs(maps - single).mean()
 
 
+def test_the_image_is_mirrored_and_not_its_latents() -> None:
+    segmenter = Segmenter(tiny_model("dit"), Method(flip=True))
+    image, prompt = photo(3, 32, 32), segmenter.prompt(CLASSES)
+    latents, mirrored = segmenter.encode([image]), segmenter.encode([image], mirrored=True)
+    assert torch.equal(mirrored, segmenter.encode([image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]))
+    assert (mirrored - latents.flip(-1)).abs().max() > 1e-3
+    views = [segmenter.score(each, [prompt], [Method()])[0][0][0].maps for each in (latents, mirrored)]
+    expected = (views[0] + views[1].flip(-1)) / 2
+    (found,) = segmenter.score(latents, [prompt], [segmenter.method], mirrored=mirrored)[0][0]
+    torch.testing.assert_close(found.maps, expected, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match=r"give their latents, encode\(images, mirrored=True\)"):
+        segmenter.score(latents, [prompt], [segmenter.method])
+
+
 def test_views_surround_the_models_timestep() -> None:
     segmenter = Segmenter(tiny_model("dit"))
     assert segmenter.resolve(Method()).views == ((100, False),)
@@ -108,11 +122,12 @@ def test_views_surround_the_models_timestep() -> None:
 
 def test_methods_share_a_recording_and_get_what_they_get_alone(family: str) -> None:
     segmenter = Segmenter(tiny_model(family))
-    latents, prompt = segmenter.encode([photo(0)]), segmenter.prompt(CLASSES)
+    latents, mirrored = segmenter.encode([photo(0)]), segmenter.encode([photo(0)], mirrored=True)
+    prompt = segmenter.prompt(CLASSES)
     methods = [PRESETS["paper"], PRESETS["vanilla"], PRESETS["plus"]]
-    together, _ = segmenter.score(latents, [prompt], methods)
+    together, _ = segmenter.score(latents, [prompt], methods, mirrored=mirrored)
     for method, (maps,) in zip(methods, together, strict=True):
-        ((alone,),), _ = segmenter.score(latents, [prompt], [method])
+        ((alone,),), _ = segmenter.score(latents, [prompt], [method], mirrored=mirrored)
         torch.testing.assert_close(maps.maps, alone.maps, atol=1e-6, rtol=0)
 
 

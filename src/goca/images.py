@@ -83,8 +83,13 @@ def fit_to_model(
         raise ValueError(f"the model takes sizes that are multiples of {multiple}, not {side}")
     width, height = fitted_size(image.size, side, multiple) if keep_aspect else (side, side)
     resized = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.array(resized, dtype=np.float32))
-    return (pixels / 127.5 - 1).permute(2, 0, 1).contiguous()
+    return _to_tensor(resized)
+
+
+def fit_as_published(image: Image.Image, side: int) -> Float[Tensor, "channels=3 height width"]:
+    """The square of ``side`` pixels in [-1, 1] as the published experiments make it: resized by Pillow's own filter for
+    the image's colour mode, which is bicubic (nearest for palettes), and only then converted to RGB."""
+    return _to_tensor(image.resize((side, side)).convert("RGB"))
 
 
 def fitted_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
@@ -92,6 +97,11 @@ def fitted_size(size: tuple[int, int], side: int, multiple: int) -> tuple[int, i
     aspect = min(max(size[0] / size[1], 1 / MAX_ASPECT), MAX_ASPECT)
     width, height = side * math.sqrt(aspect), side / math.sqrt(aspect)
     return max(1, round(width / multiple)) * multiple, max(1, round(height / multiple)) * multiple
+
+
+def _to_tensor(image: Image.Image) -> Float[Tensor, "channels=3 height width"]:
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32))
+    return (pixels / 127.5 - 1).permute(2, 0, 1).contiguous()
 
 
 def load_file(source: str | Path) -> Image.Image:

@@ -10,13 +10,14 @@ from typing import Any, overload
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.noise import Timestep
 from goca.classes import BACKGROUND
-from goca.images import ImageSource, fit_to_model, read_image
+from goca.images import ImageSource, fit_as_published, fit_to_model, read_image
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.maps.background import assign_labels
 from goca.maps.post import post_process
@@ -190,7 +191,9 @@ class Segmenter:
             for start in range(0, len(sources), step):
                 pictures = [read_image(source) for source in sources[start : start + step]]
                 latents = self.encode(pictures)
-                (scores,), errors = self.score(latents, [prompt] * len(pictures), [chosen.method], seed)
+                mirrored = self.encode(pictures, mirrored=True) if chosen.method.flip else None
+                prompts = [prompt] * len(pictures)
+                (scores,), errors = self.score(latents, prompts, [chosen.method], seed, mirrored)
                 for picture, maps, error in zip(pictures, scores, errors, strict=True):
                     results.append(self.segmentation(picture, maps, chosen, error, bool(prompt.background)))
         return results if several else results[0]
@@ -216,10 +219,23 @@ class Segmenter:
             max_length=backbone.max_tokens,
         )
 
-    def encode(self, images: Sequence[ImageSource]) -> Float[Tensor, "batch channels rows columns"]:
-        """Latents of images, each resized to the model's square (with ``keep_aspect``: all of one shape, to that)."""
+    def encode(
+        self, images: Sequence[ImageSource], *, mirrored: bool = False, as_published: bool = False
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """Latents of images, each resized to the model's square (with ``keep_aspect``: all of one shape, to that).
+
+        Args:
+            mirrored: of the horizontally flipped images, which differ from the flipped latents.
+            as_published: resize as the published experiments do, see :func:`goca.images.fit_as_published`.
+        """
         side, multiple = self.model.spec.image_size, self.model.backbone.size_multiple
-        tensors = [fit_to_model(read_image(image), side, multiple, self.keep_aspect) for image in images]
+        pictures = [image if as_published and isinstance(image, Image) else read_image(image) for image in images]
+        if mirrored:
+            pictures = [ImageOps.mirror(picture) for picture in pictures]
+        if as_published and not self.keep_aspect:
+            tensors = [fit_as_published(picture, side) for picture in pictures]
+        else:
+            tensors = [fit_to_model(picture, side, multiple, self.keep_aspect) for picture in pictures]
         with torch.inference_mode():
             return self.model.backbone.encode_image(torch.stack(tensors))
 
@@ -239,10 +255,18 @@ class Segmenter:
         prompts: Sequence[Prompt],
         methods: Sequence[Method],
         seed: int = 0,
+        mirrored: Float[Tensor, "batch channels rows columns"] | None = None,
     ) -> tuple[list[list[ScoreMaps]], list[float]]:
         """Refined maps of every method for every image, from shared recordings.
 
         Each view (a timestep, flipped or not) is one forward of the denoiser; a method averages the maps of its views.
+
+        Args:
+            latents: of the images, see :meth:`encode`.
+            prompts: one per image.
+            methods: which all get the same recordings.
+            seed: of the noise.
+            mirrored: latents of the mirrored images; needed by methods with ``flip``.
 
         Returns:
             maps[method][image], and per image the mean squared error of the first view's prediction of the clean
@@ -252,12 +276,14 @@ class Segmenter:
         conditioning = self.encode_prompts([prompt.text for prompt in prompts])
         size = (latents.shape[-2], latents.shape[-1])
         resolved = [self.resolve(method) for method in methods]
+        if mirrored is None and any(method.flip for method in methods):
+            raise ValueError("the method averages mirrored views; give their latents, encode(images, mirrored=True)")
         collected: list[list[list[ScoreMaps]]] = [[[] for _ in prompts] for _ in methods]
         errors: list[float] = []
         for timestep, flipped in dict.fromkeys(view for each in resolved for view in each.views):
             wanted = [index for index, each in enumerate(resolved) if (timestep, flipped) in each.views]
             aggregators = {index: [self.aggregator(resolved[index], size) for _ in prompts] for index in wanted}
-            clean = latents.flip(-1) if flipped else latents
+            clean = latents if mirrored is None or not flipped else mirrored
             prediction = self._record(clean, timestep, conditioning, seed, aggregators)
             if not errors:
                 errors = (

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from goca.evaluation.counting import Counts, Totals, count, decide, only_background
+from goca.evaluation.counting import Counts, Totals, count, decide, no_class_found
 from goca.evaluation.metrics import boundary_band, count_boundary, count_pixels
 from goca.maps.background import BACKGROUND_RULES, assign_labels
+from goca.maps.resize import resize_maps
 from goca.types import ScoreMaps
 
 SIZE, CLASSES, INDICES = (60, 80), 6, (4, 2, 5)
@@ -58,9 +59,35 @@ def test_without_a_background_every_pixel_gets_a_class() -> None:
 
 def test_where_nothing_is_looked_for_everything_is_background() -> None:
     totals = Totals(CLASSES, 2)
-    totals.add(count(only_background(SIZE, (0.0, 0.1)), target(0), CLASSES))
+    totals.add(count(no_class_found(SIZE, (0.0, 0.1)), target(0), CLASSES))
     for step in (0, 1):
         assert totals.confusion(step)[:, 0].sum() == (target(0) != 255).sum() == totals.confusion(step).sum()
+
+
+def test_by_the_published_rules_classes_without_a_map_score_0() -> None:
+    """All classes compete, the background as number 0; the first of equal scores wins."""
+    scores = maps(3)
+    scores.maps[:, :4] = 0  # nothing is seen there
+    decision = decide(scores, INDICES, SIZE, "offset", THRESHOLDS, CLASSES)
+    seen = set()
+    for step, threshold in enumerate(THRESHOLDS):
+        competing = torch.zeros(CLASSES, *SIZE)
+        competing[list(INDICES)] = resize_maps(scores.maps, SIZE)
+        competing[0] = resize_maps(scores.background[None], SIZE)[0] + threshold
+        np.testing.assert_array_equal(decision.labels(step), competing.argmax(dim=0).numpy())
+        seen |= set(decision.labels(step).flatten().tolist())
+    assert seen == {0, 1, *INDICES}  # 1 is the lowest class without a map
+
+
+def test_ties_go_to_the_background_and_no_class_to_class_1_as_published() -> None:
+    flat = ScoreMaps(("a",), torch.full((1, 3, 3), 0.5), torch.full((3, 3), 0.5))
+    assert (decide(flat, [2], (3, 3), "offset", [0.0], CLASSES).labels() == 0).all()
+    assert (decide(flat, [2], (3, 3), "offset", [0.0]).labels() == 2).all()
+    empty = ScoreMaps((), torch.zeros(0, 3, 3), torch.ones(3, 3))
+    decision = decide(empty, [], (3, 3), "offset", THRESHOLDS, CLASSES)
+    assert all((decision.labels(step) == 1).all() for step in range(len(THRESHOLDS)))
+    every = ScoreMaps(tuple("abcde"), torch.zeros(5, 3, 3), torch.zeros(3, 3))
+    assert (decide(every, [5, 4, 3, 2, 1], (3, 3), "offset", [-0.1], CLASSES).labels() == 1).all()
 
 
 @pytest.mark.parametrize("labels", [target(1), np.full(SIZE, 255, dtype=np.uint8)])

@@ -82,7 +82,7 @@ def test_a_folder_gets_records_results_and_a_report(toy_run: Run) -> None:
     answer = json.loads(Path("o/results.json").read_text())
     assert answer["failures"] == [{"image": "1.png", "reason": "1.png is damaged; get it again"}]
     assert answer["settings"]["seed"] == 3 and answer["settings"]["protocol"]["split"] == "train"
-    assert len(answer["results"][0]["sweep"]) == 17
+    assert len(answer["results"][0]["sweep"]) == 9 and (answer["image_list"], answer["words"]) == ("all images", "own")
     records = [json.loads(line) for line in Path("o/records.jsonl").read_text().splitlines()]
     assert records[0]["config"] == answer["settings"]
     assert [record["index"] for record in records[1:]] == [0, 1, 2, 3, 4]
@@ -116,6 +116,8 @@ def test_captions_from_a_file(toy_run: Run) -> None:
     answer = json.loads(result.stdout)
     assert answer["captions_without_image"] == 1
     assert "note: 1 captions belong to none of the images" in result.stderr
+    lacking = "captions.json has no caption for 2 of the 5 images: 3.png, 4.png; write them with goca caption"
+    assert lacking in result.stderr
     assert [entry["image"] for entry in answer["failures"]] == ["1.png", "3.png", "4.png"]
     lost = ", ".join(f"{name} (in {count} images)" for name, count in answer["missed"].items())
     assert lost and f"as the caption lacks them or is too long: {lost}" in result.stderr
@@ -127,6 +129,25 @@ def test_captions_from_a_file(toy_run: Run) -> None:
     Path("captions.json").write_text('{"a.png": {"caption": "cat"}}')
     result = toy_run("evaluate", "--dataset", "voc", "--captions", "captions.json")
     assert "captions.json has a caption for none of the 5 images, which are called 0.png" in refusal(result)
+
+
+def test_by_protocol_paper_the_caption_file_is_the_list(toy_run: Run) -> None:
+    words = ("evaluate", "--dataset", "voc", "--protocol", "paper", "--captions", "captions.json", "--no-refine")
+    Path("captions.json").write_text(json.dumps({f"{index}.png": {"caption": "cat"} for index in (3, 0)}))
+    result = toy_run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["results"][0]["images"] == answer["settings"]["images"] == 2
+    assert answer["image_list"] == "those of all images that captions.json names" and answer["notes"] == []
+    assert answer["settings"]["alignment"] == "published"
+    assert "images: those of all images that captions.json names; words: own; alignment: published" in " ".join(
+        toy_run(*words).stdout.split()
+    )
+    entries = {f"{index}.png": {"caption": "cat"} for index in (0, 7, 8, 9, 10)}
+    Path("captions.json").write_text(json.dumps(entries))
+    line = refusal(toy_run(*words, "--out", "o"))
+    assert "captions.json names 4 images that toy lacks (all images): 7.png, 8.png, 9.png ...; give" in line
+    assert not Path("o").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,22 +10,22 @@ from goca.method import PRESETS, Method
 
 
 @pytest.mark.parametrize(
-    ("dataset", "split", "missing", "background"),
+    ("dataset", "split", "limit", "missing", "background", "void"),
     [
-        ("voc", "train", True, True),
-        ("context", "train", True, False),
-        ("coco-stuff", None, True, False),
-        ("coco-object", None, False, True),
-        ("ade20k", None, False, True),
-        ("cityscapes", None, False, False),
+        ("voc", "train", 3_000, True, True, True),
+        ("context", "segmentation-train", 3_000, True, False, True),
+        ("coco-stuff", None, 10_000, True, False, False),
+        ("coco-object", None, 10_000, False, True, True),
+        ("ade20k", None, 3_000, False, True, True),
+        ("cityscapes", None, 1_000, False, False, True),
     ],
 )
-def test_paper(dataset: str, split: str | None, missing: bool, background: bool) -> None:
+def test_paper(dataset: str, split: str | None, limit: int, missing: bool, background: bool, void: bool) -> None:
     protocol = find_protocol("paper", dataset)
-    assert (protocol.split, protocol.append_missing, protocol.append_background) == (split, missing, background)
-    assert protocol.class_oracle and protocol.void_is_background
-    assert protocol.thresholds[0] == -0.4 and protocol.thresholds[-1] == 0.4 and len(protocol.thresholds) == 17
-    assert 0.0 in protocol.thresholds and 0.15 in protocol.thresholds
+    assert (protocol.split, protocol.limit) == (split, limit)
+    assert (protocol.append_missing, protocol.append_background) == (missing, background)
+    assert protocol.class_oracle and protocol.as_published and protocol.void_is_background == void
+    assert protocol.thresholds == (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
 
 
 def test_standard_does_not_look_at_the_truth() -> None:

@@ -18,7 +18,7 @@ from goca.evaluation.metrics import count_pixels, intersection_union, mean_iou, 
 from goca.evaluation.runner import evaluate, evaluate_indices, predict
 from goca.evaluation.summary import summarise
 from goca.evaluation.task import ImageResult, configuration
-from goca.maps.background import assign_labels
+from goca.maps.resize import resize_maps
 from goca.storage.journal import Journal
 
 
@@ -34,21 +34,23 @@ def lines(records: list[ImageResult]) -> list[dict]:
 def test_counts_are_those_of_the_segmenters_own_labels(model: Segmenter) -> None:
     toy, wanted = Toy(), task(Toy(), "paper", "paper", captions="classes")
     (result,) = summarise(evaluate(model, toy, wanted), wanted)["results"]
-    assert len(result["sweep"]) == 17
-    for entry in result["sweep"][::4]:
+    assert len(result["sweep"]) == 9
+    for entry in result["sweep"][::2]:
         counts = np.zeros((5, 5), np.int64)
         for index in range(len(toy)):
             sample = toy[index]
             target = np.where(sample.labels == VOID, 0, sample.labels)
-            present = [value for value in np.unique(target) if value]
-            predicted = np.zeros_like(target, dtype=np.int64)
+            present = [value for value in np.unique(target).tolist() if value]
+            predicted = np.ones_like(target, dtype=np.int64)
             if present:
                 prompt = model.prompt([toy.classes[value][0] for value in present], background=["background"])
                 method = wanted.methods["paper"]
-                ((maps,),), _ = model.score(model.encode([sample.image]), [prompt], [method])
-                predicted = np.array([*present, 0])[
-                    assign_labels(maps, target.shape, "offset", entry["threshold"]).numpy()
-                ]
+                latents = model.encode([sample.image], as_published=True)
+                ((maps,),), _ = model.score(latents, [prompt], [method])
+                competing = torch.zeros(5, *target.shape)
+                competing[present] = resize_maps(maps.maps, target.shape)
+                competing[0] = resize_maps(maps.background[None], target.shape)[0] + entry["threshold"]
+                predicted = competing.argmax(dim=0).numpy()
             counts += count_pixels(predicted, target, 5)
         assert entry["miou"] == mean_iou(intersection_union(counts), "paper")
         assert entry["pixel_accuracy"] == pixel_accuracy(counts)
@@ -111,7 +113,7 @@ def test_one_image_whose_maps_fail_does_not_take_the_batch_along(
     model: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy, score = Toy(), model.score
-    poison = model.encode([toy[3].image])
+    poison = model.encode([toy[3].image], as_published=True)
 
     def spoilt(latents: torch.Tensor, *others: object) -> object:
         if any(torch.allclose(each, poison[0], atol=1e-3) for each in latents):
@@ -164,10 +166,35 @@ def test_what_cannot_be_evaluated_is_a_failure_in_a_sentence(model: Segmenter) -
     assert len(answer["failures"]) == 2 and answer["results"][0]["miou"] == 0
 
 
-def test_an_image_without_objects_is_background(model: Segmenter) -> None:
+def test_an_image_without_objects_is_background_but_class_1_as_published(model: Segmenter) -> None:
     toy = Toy()
+    assert (predict(model, toy[2], task(toy, protocol="standard"), "paper").labels() == 0).all()
     decision = predict(model, toy[2], task(toy), "paper")
-    assert (decision.labels(16) == 0).all() and (decision.labels(0) == 0).all()
+    assert (decision.labels(8) == 1).all() and (decision.labels(0) == 1).all()
+
+
+def test_a_caption_of_which_nothing_is_left_is_an_image_without_a_found_class(model: Segmenter) -> None:
+    captions, toy = {"0.png": "(a, the"}, Toy(1)
+    wanted = task(toy, "paper", captions=captions, alignment="published")
+    wanted = replace(wanted, protocol=replace(wanted.protocol, append_missing=False, append_background=False))
+    (found,) = evaluate(model, toy, wanted)
+    assert found.error is None and found.named == () and found.missing
+    assert (predict(model, toy[0], wanted, "paper").labels() == 1).all()
+    strict = replace(wanted, protocol=replace(wanted.protocol, as_published=False))
+    assert "nothing in the caption" in str(evaluate(model, toy, strict)[0].error)
+
+
+def test_published_images_are_resized_in_their_own_colours(model: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy, given = Toy(1), []
+    palette = toy[0].image.quantize(7)
+    sample = replace(toy[0], image=palette.convert("RGB"), stored=palette)
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda images, **how: given.append((images, how)) or encode(images, **how))
+    for protocol in ("paper", "standard"):
+        predict(model, sample, task(toy, "sharp", protocol), "sharp")
+    plain, mirrored = {"as_published": True}, {"mirrored": True, "as_published": True}
+    assert given[:2] == [([palette], plain), ([palette], mirrored)]
+    assert all(images == [sample.image] and not how["as_published"] for images, how in given[2:])
 
 
 @pytest.mark.parametrize(

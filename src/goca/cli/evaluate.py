@@ -75,6 +75,8 @@ def finish(answer: dict[str, Any], table: Table, as_json: bool) -> None:
         results = [{key: each[key] for key in each if key != "confusion"} for each in answer["results"]]
         print_json({**answer, "results": results})
     else:
+        alignment = answer["settings"]["alignment"]
+        table.caption = f"images: {answer['image_list']}; words: {answer['words']}; alignment: {alignment}"
         Console().print(table)
     for note in notes(answer):
         typer.echo(f"note: {note}", err=True)

@@ -143,8 +143,8 @@ class EvaluationOptions:
     protocol: Annotated[
         str,
         typer.Option(
-            help="standard: validation split, void not counted, fixed threshold. paper: as the paper's tables, which "
-            "look at the target labels for the classes and the best threshold."
+            help="standard: validation split, void not counted, fixed threshold. paper: as the paper's tables, with "
+            "their words and lists, which look at the target labels for the classes and the best threshold."
         ),
     ] = "standard"
     threshold: Annotated[
@@ -158,7 +158,13 @@ class EvaluationOptions:
             metavar="FILE|classes",
         ),
     ] = None
-    alignment: Annotated[str, typer.Option(help="How captions are matched with classes: {alignments}.")] = "exact"
+    alignment: Annotated[
+        str | None,
+        typer.Option(
+            help="How captions are matched with classes: {alignments}. Default: published for protocol paper, "
+            "else exact."
+        ),
+    ] = None
     limit: Annotated[int | None, typer.Option(min=1, help="How many images. Default: all; 200 scenes.")] = None
     seed: Annotated[int, typer.Option(min=0, help="Series of scenes; seed of the noise for other data sets.")] = 0
     batch: Annotated[int, typer.Option(min=1, help="Images that are computed and written down together.")] = 8

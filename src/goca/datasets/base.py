@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,12 +23,14 @@ class Sample:
         image: RGB picture, upright.
         labels: (height, width) indices into :attr:`Dataset.classes`, :data:`VOID` where nobody said.
         caption: the data set's own words for the image; ``None`` where it has none.
+        stored: the picture in the colour mode of its file, upright; ``None`` where that is RGB.
     """
 
     name: str
     image: Image.Image
     labels: UInt8[np.ndarray, "height width"]
     caption: str | None = None
+    stored: Image.Image | None = None
 
 
 class Dataset(ABC):
@@ -39,11 +40,13 @@ class Dataset(ABC):
         key: what users type.
         classes: synonyms per class, the first is its name. Where there is a background it is class 0 and has none.
         names: of all samples, in order.
+        image_list: where the names come from, for people.
     """
 
-    key: ClassVar[str]
+    key: str
     classes: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
+    image_list: str = "all images"
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:

@@ -20,7 +20,9 @@ class Context(FileDataset):
 
     The root holds, side by side or in ``VOCdevkit/VOC2010``: ``JPEGImages`` of VOC 2010, ``trainval/*.mat`` and
     ``labels.txt`` of Pascal Context, and the lists ``train.txt`` and ``val.txt`` (4998 and 5105 names) in
-    ``ImageSets/SegmentationContext`` or else ``ImageSets/Main``, where VOC 2010 itself has them.
+    ``ImageSets/SegmentationContext`` or else ``ImageSets/Main``, where VOC 2010 itself has them. The split
+    ``segmentation-train`` is VOC 2010's list ``ImageSets/Segmentation/train.txt`` (964 names), by which the published
+    experiments go; where that file is not there, ``train``.
     """
 
     key = "context"
@@ -33,24 +35,30 @@ class Context(FileDataset):
         "(trainval.tar.gz and labels.txt, from the Pascal-Context site of Roozbeh Mottaghi)"
     )
 
+    splits = ("train", "val", "segmentation-train")
+
     def find_pairs(self) -> Iterable[Pair]:
         check_scipy()
         pictures = self._locate("JPEGImages")
         labels = self._locate("trainval")
-        names = self.find_folder(
-            pictures.parent / "ImageSets" / "SegmentationContext", pictures.parent / "ImageSets" / "Main"
-        )
-        for path in (names / f"{self.split}.txt", labels.parent / "labels.txt"):
+        names = self._find_list(pictures.parent / "ImageSets")
+        self.image_list = str(names.relative_to(pictures.parent))
+        for path in (names, labels.parent / "labels.txt"):
             if not path.is_file():
                 raise self.missing(path)
         self.table = make_table(self._class_of_id(labels.parent / "labels.txt"))
-        return [
-            Pair(pictures / f"{name}.jpg", labels / f"{name}.mat") for name in read_list(names / f"{self.split}.txt")
-        ]
+        return [Pair(pictures / f"{name}.jpg", labels / f"{name}.mat") for name in read_list(names)]
 
     def read_labels(self, index: int) -> UInt8[np.ndarray, "height width"]:
         path = self.pairs[index].labels
         return map_ids(read_matlab_ids(path, "LabelMap"), self.table, path)
+
+    def _find_list(self, lists: Path) -> Path:
+        published = lists / "Segmentation" / "train.txt"
+        if self.split == "segmentation-train" and published.is_file():
+            return published
+        folder = self.find_folder(lists / "SegmentationContext", lists / "Main")
+        return folder / f"{self.split.removeprefix('segmentation-')}.txt"
 
     def _locate(self, folder: str) -> Path:
         places = ("VOCdevkit/VOC2010", "VOC2010", "pascal-context", ".")

@@ -49,6 +49,7 @@ class FileDataset(Dataset):
     def __init__(self, root: str | Path | None = None, split: str | None = None) -> None:
         self.root = self._check_root(root)
         self.split = check_split(self.key, split, self.splits) or self.default_split
+        self.image_list = f"all of the split {self.split}"
         self.classes = self.find_classes()
         self.pairs = tuple(self.find_pairs())
         self.names = tuple(pair.image.name for pair in self.pairs)
@@ -72,7 +73,7 @@ class FileDataset(Dataset):
         return map_ids(read_ids(path), self.table, path)
 
     def __getitem__(self, index: int) -> Sample:
-        from goca.images import load_file, upright_rgb  # torch comes with it
+        from goca.images import load_file, orientation, turn, upright_rgb  # torch comes with it
 
         pair = self.pairs[index]
         stored = load_file(pair.image)
@@ -86,7 +87,8 @@ class FileDataset(Dataset):
                 f"{pair.labels} has {width} x {height} pixels, but its image {pair.image} has "
                 f"{image.width} x {image.height}; get both files again"
             )
-        return Sample(self.names[index], image, labels)
+        unconverted = None if stored.mode == "RGB" else turn(stored, orientation(stored))
+        return Sample(self.names[index], image, labels, stored=unconverted)
 
     def find_folder(self, *candidates: Path) -> Path:
         """The first of some folders that exists.

@@ -28,5 +28,6 @@ class Voc(FileDataset):
         names = base / "ImageSets" / "Segmentation" / f"{self.split}.txt"
         if not names.is_file():
             raise self.missing(names)
+        self.image_list = str(names.relative_to(base))
         for name in read_list(names):
             yield Pair(base / "JPEGImages" / f"{name}.jpg", base / "SegmentationClass" / f"{name}.png")

@@ -7,7 +7,7 @@ place in the ascending list of thresholds from which on the background beats it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,31 +40,63 @@ class Decision:
 
 
 def decide(
-    scores: ScoreMaps, indices: Sequence[int], size: tuple[int, int], rule: str, thresholds: Sequence[float]
+    scores: ScoreMaps,
+    indices: Sequence[int],
+    size: tuple[int, int],
+    rule: str,
+    thresholds: Sequence[float],
+    classes: int | None = None,
 ) -> Decision:
     """From maps to the labels at every threshold, as :func:`goca.maps.background.assign_labels` gives them one by one.
+
+    With ``classes`` as the published evaluation does: classes without a map score 0, so that one of them wins where a
+    negative threshold puts the background below 0 and no other class is above; the background wins a tie, then the
+    lowest class. An image in which no class was found becomes class 1.
 
     Args:
         indices: the data set's class of every map.
         size: (height, width) of the true labels.
         rule: for the background's score, a key of :data:`goca.maps.background.BACKGROUND_RULES`.
         thresholds: ascending; empty without a background.
+        classes: how many the data set has, the background included.
     """
+    if classes is not None:
+        if not indices:
+            return no_class_found(size, thresholds, classes)
+        scores, indices = _with_absent(scores, indices, classes)
     best, winners = best_class(scores, size)
     make_background = background_rule(rule)
     first = torch.zeros(size, dtype=torch.uint8, device=best.device)
     if thresholds:
         background = resize_maps(scores.background[None], size)[0]
         for threshold in thresholds:
-            first += ~(make_background(background, threshold) > best)
+            score = make_background(background, threshold)
+            first += ~(score > best if classes is None else score >= best)
     lookup = np.asarray(indices, dtype=np.uint8)
     return Decision(lookup[winners.cpu().numpy()], first.cpu().numpy(), len(thresholds))
 
 
-def only_background(size: tuple[int, int], thresholds: Sequence[float]) -> Decision:
-    """The labels of an image in which no class is looked for."""
-    zeros = np.zeros(size, dtype=np.uint8)
-    return Decision(zeros, zeros, len(thresholds))
+def _with_absent(scores: ScoreMaps, indices: Sequence[int], classes: int) -> tuple[ScoreMaps, list[int]]:
+    """The maps by ascending class, with a map of zeros for the lowest class that has none."""
+    maps = dict(zip(indices, scores.maps, strict=True))
+    absent = next((index for index in range(1, classes) if index not in maps), None)
+    if absent is not None:
+        maps[absent] = torch.zeros_like(scores.background)
+    order = sorted(maps)
+    named = tuple(str(index) for index in order)
+    return replace(scores, classes=named, maps=torch.stack([maps[index] for index in order])), order
+
+
+def no_class_found(size: tuple[int, int], thresholds: Sequence[float], classes: int | None = None) -> Decision:
+    """The labels of an image in which no class is looked for: background, or class 1 by the published rules.
+
+    Args:
+        classes: as of :func:`decide`.
+    """
+    steps = len(thresholds)
+    if classes is None:
+        return Decision(np.zeros(size, np.uint8), np.zeros(size, np.uint8), steps)
+    return Decision(np.ones(size, np.uint8), np.full(size, steps, np.uint8), steps)
 
 
 @dataclass(frozen=True, eq=False)

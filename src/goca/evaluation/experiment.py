@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from goca.datasets import open_dataset
 from goca.datasets.base import Dataset
+from goca.datasets.published import PUBLISHED_KEYS
+from goca.datasets.views import PublishedWords, Selection
 from goca.evaluation.protocols import Protocol, adapt_to, find_protocol
 from goca.evaluation.report import write_report
 from goca.evaluation.runner import BATCH, Compute, count_images, evaluate
@@ -33,6 +35,7 @@ from goca.storage.journal import Journal
 from goca.text.align import Rule
 
 DEFAULT_SCENES = 200
+SHOWN = 3  # names of images in a message
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Captions:
     Attributes:
         source: as in :attr:`goca.evaluation.task.Task.captions`.
         file: where they come from.
-        unused: how many of the file's captions belong to none of the images.
+        unused: names in the file that belong to none of the images.
+        missing: images that the file leaves out.
     """
 
     source: str | dict[str, str]
     file: Path | None = None
-    unused: int = 0
+    unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Experiment:
     """Images, captions and rules of a comparison: all but the model and its methods. Made by :meth:`open`.
 
     Attributes:
-        dataset: opened.
+        dataset: opened; by protocol ``paper`` with the published words, where there are any, and the images that the
+            caption file names.
         options: what the data set's content depends on.
         protocol: adapted to the data set.
         captions: what the classes of each image are taken from.
@@ -72,6 +78,11 @@ class Experiment:
     count: int
     seed: int
 
+    @property
+    def words(self) -> str:
+        """Whose names of the classes captions are aligned with: ``published``, or ``own`` for the data set's own."""
+        return "published" if uses_published_words(self.protocol, self.dataset) else "own"
+
     @classmethod
     def open(
         cls,
@@ -82,7 +93,7 @@ class Experiment:
         protocol: str = "standard",
         threshold: float | None = None,
         captions: str | None = None,
-        alignment: str = "exact",
+        alignment: str | None = None,
         limit: int | None = None,
         seed: int = 0,
     ) -> Experiment:
@@ -96,25 +107,33 @@ class Experiment:
             threshold: of the background, instead of the protocol's sweep or default.
             captions: a caption file, or ``"classes"``, the names of the classes in the target labels; by default the
                 data set's own words, else ``"classes"``.
-            alignment: a rule of :func:`goca.text.align.align`.
-            limit: how many images; by default all, and 200 scenes.
+            alignment: a rule of :func:`goca.text.align.align`; by default ``published`` for protocol ``paper``, else
+                ``exact``.
+            limit: how many images; by default as many as the protocol takes, and 200 scenes.
             seed: series of scenes; of other data sets the seed of the noise (scenes have the seed 0).
 
         Raises:
-            ValueError: an unknown name, a data set or caption file that is missing or damaged, or none of whose
-                captions belongs to an image.
+            ValueError: an unknown name, a data set or caption file that is missing or damaged, a file none of whose
+                captions belongs to an image, or, by protocol ``paper``, one that names an image which is not there.
         """
-        look_up(get_args(Rule), alignment, "alignment")
         rules = find_protocol(protocol, dataset, threshold)
+        alignment = alignment or ("published" if rules.as_published else "exact")
+        look_up(get_args(Rule), alignment, "alignment")
         drawn = dataset == "scenes"
         options: dict[str, Any] = {"seed": seed, "limit": limit or DEFAULT_SCENES} if drawn else {}
         opened = open_dataset(dataset, root=root, split=split or rules.split, **options)
-        count = count_images(opened, limit)
+        if uses_published_words(rules, opened):
+            opened = PublishedWords(opened)
+        texts = read_captions(captions, opened.names if rules.as_published else opened.names[:limit])
+        if rules.as_published and texts.file is not None:
+            opened, texts = select_named(opened, texts), replace(texts, missing=())
+        limits = [each for each in (limit, rules.limit) if each is not None]
+        count = count_images(opened, min(limits, default=None))
         return cls(
             opened,
             {"split": split or rules.split, **options},
             adapt_to(rules, opened),
-            read_captions(captions, opened.names[:count]),
+            texts,
             cast(Rule, alignment),
             count,
             0 if drawn else seed,
@@ -145,7 +164,8 @@ class Experiment:
             compute: does the work elsewhere, see :func:`goca.evaluation.runner.evaluate`.
 
         Returns:
-            ``dataset``, ``model``, ``fast``, ``captions_without_image``, ``notes``, ``settings``, and the entries of
+            ``dataset``, ``image_list`` (where the images' names come from), ``words`` (see :attr:`words`), ``model``,
+            ``fast``, ``captions_without_image``, ``notes``, ``settings``, and the entries of
             :func:`goca.evaluation.summary.summarise`.
 
         Raises:
@@ -183,10 +203,12 @@ class Experiment:
             )
         answer = {
             "dataset": self.dataset.key,
+            "image_list": self.dataset.image_list,
+            "words": self.words,
             "model": spec.name,
             "fast": segmenter.fast,
-            "captions_without_image": self.captions.unused,
-            "notes": unknown_words(spec, task.class_names),
+            "captions_without_image": len(self.captions.unused),
+            "notes": [*unknown_words(spec, task.class_names), *caption_notes(self.captions, self.count)],
             **summarise(results, task),
             "settings": settings,
         }
@@ -209,6 +231,11 @@ def check_out(out: Path | None, resume: bool) -> None:
         check_folder(out)
 
 
+def uses_published_words(protocol: Protocol, dataset: Dataset) -> bool:
+    """Whether classes have the names that the published experiments gave them."""
+    return protocol.as_published and dataset.key in PUBLISHED_KEYS
+
+
 def read_captions(source: str | None, names: Sequence[str]) -> Captions:
     """The captions of these images.
 
@@ -223,8 +250,42 @@ def read_captions(source: str | None, names: Sequence[str]) -> Captions:
     captions = load_captions(source)
     mismatch = check_captions(captions, names)
     if len(mismatch.missing) == len(names):
-        raise ValueError(f"{source} has a caption for none of the {len(names)} images, which are called {names[0]} ...")
-    return Captions(captions, Path(source), len(mismatch.unknown))
+        raise ValueError(
+            f"{source} has a caption for none of the {len(names)} images, which are called {first_names(names)}; "
+            "give the captions of this data set and split"
+        )
+    return Captions(captions, Path(source), mismatch.unknown, mismatch.missing)
+
+
+def select_named(dataset: Dataset, captions: Captions) -> Dataset:
+    """The images that a caption file names: by protocol ``paper`` the file is the list.
+
+    Raises:
+        ValueError: an image that is not there.
+    """
+    assert captions.file is not None
+    if captions.unused:
+        raise ValueError(
+            f"{captions.file} names {len(captions.unused)} images that {dataset.key} lacks ({dataset.image_list}): "
+            f"{first_names(captions.unused)}; give the captions of this list, another --split, or the whole data set"
+        )
+    return Selection(dataset, captions.source, captions.file.name)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+
+
+def caption_notes(captions: Captions, count: int) -> list[str]:
+    """A sentence where a caption file and the images do not fit."""
+    notes = []
+    if captions.missing:
+        notes.append(
+            f"{captions.file} has no caption for {len(captions.missing)} of the {count} images: "
+            f"{first_names(captions.missing)}; write them with goca caption, or leave the images out"
+        )
+    return notes
 
 
 def unknown_words(spec: ModelSpec, names: Sequence[str]) -> list[str]:

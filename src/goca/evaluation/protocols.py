@@ -10,10 +10,19 @@ from goca.evaluation.metrics import MEANS
 from goca.lookup import look_up
 from goca.method import Method
 
-SWEEP = tuple(round(0.05 * step, 2) for step in range(-8, 9))
+SWEEP = tuple(round(0.1 * step, 1) for step in range(-4, 5))
 FIXED_THRESHOLDS = {"max": 0.3}  # by background rule; 0 for the others
 
-_PAPER_SPLITS = {"voc": "train", "context": "train"}
+_PAPER_SPLITS = {"voc": "train", "context": "segmentation-train"}
+_PAPER_LIMITS = {
+    "voc": 3_000,
+    "context": 3_000,
+    "ade20k": 3_000,
+    "cityscapes": 1_000,
+    "coco-object": 10_000,
+    "coco-stuff": 10_000,
+}
+_PAPER_IGNORES_VOID = ("coco-stuff",)  # nothing there is background
 _PAPER_APPENDS_MISSING = ("voc", "context", "coco-stuff")
 _PAPER_APPENDS_BACKGROUND = ("voc", "coco-object", "ade20k")
 
@@ -31,6 +40,10 @@ class Protocol:
         void_is_background: pixels without a true label count as background; otherwise they do not count.
         thresholds: of the background, ascending; the best one over the data set is reported. Empty for a fixed one.
         threshold: the fixed one; ``None`` takes :data:`FIXED_THRESHOLDS`.
+        limit: most images that are evaluated; ``None`` for all.
+        as_published: go by the published experiments otherwise: their words and their rule for captions, their resizing
+            of images, the caption file as the list of images, and a score of 0 for classes that were not looked for
+            (see :func:`goca.evaluation.counting.decide`).
         has_background: whether there is a background at all, and so a threshold.
     """
 
@@ -42,6 +55,8 @@ class Protocol:
     void_is_background: bool
     thresholds: tuple[float, ...] = ()
     threshold: float | None = None
+    limit: int | None = None
+    as_published: bool = False
     has_background: bool = True
 
     def thresholds_for(self, method: Method) -> tuple[float, ...]:
@@ -57,10 +72,11 @@ class Protocol:
 def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Protocol:
     """The protocol of that name for a data set's key.
 
-    ``paper``: train lists of VOC and Context; void counts as background; absent classes cannot be predicted; missed
-    ones are appended on VOC, Context and COCO-Stuff, the background on VOC, COCO-Object and ADE20K; thresholds from
-    -0.4 to 0.4; mean over all classes. It looks at the target at several places: its numbers compare methods, they do
-    not tell what a user will see.
+    ``paper``: train lists of VOC and Context, at most 3,000 images of VOC, Context and ADE20K, 1,000 of Cityscapes,
+    10,000 of COCO; void counts as background, but on COCO-Stuff; only classes of the target are looked for, missed ones
+    are appended on VOC, Context and COCO-Stuff, the background on VOC, COCO-Object and ADE20K; classes that were not
+    looked for score 0; nine thresholds from -0.4 to 0.4; mean over all published classes. It looks at the target at
+    several places: its numbers compare methods, they do not tell what a user will see.
 
     ``standard``: validation split; void does not count; whatever the caption names can be predicted, and nothing else;
     a fixed threshold; mean over the classes that occur. Only the captions ``classes`` look at the target.
@@ -79,9 +95,11 @@ def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Pr
             class_oracle=True,
             append_missing=dataset in _PAPER_APPENDS_MISSING,
             append_background=dataset in _PAPER_APPENDS_BACKGROUND,
-            void_is_background=True,
+            void_is_background=dataset not in _PAPER_IGNORES_VOID,
             thresholds=SWEEP if threshold is None else (),
             threshold=threshold,
+            limit=_PAPER_LIMITS.get(dataset),
+            as_published=True,
         )
     return Protocol(
         "standard",

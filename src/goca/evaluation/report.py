@@ -61,6 +61,7 @@ def write_report(
     best, worst = choose_examples(images, task, top)
     shown = [[show(segmenter, dataset, task, image, top) for image in chosen] for chosen in (best, worst)]
     classes = [name for name in task.class_names if any(name in result["per_class"] for result in results)]
+    lists = {"image list": answer["image_list"], "words": answer["words"]}
     page = environment.get_template("report.html").render(
         answer=answer,
         results=results,
@@ -70,7 +71,7 @@ def write_report(
         curve=curve([result for result in results if "sweep" in result]),
         examples=[("Best images", shown[0]), ("Worst images", shown[1])],
         captions=caption_source(answer["settings"]["captions"]),
-        settings={key: as_text(value) for key, value in flatten(answer["settings"], ": ")},
+        settings={key: as_text(value) for key, value in flatten({**lists, **answer["settings"]}, ": ")},
     )
     write_atomically(path, page)
 

@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from goca.datasets.base import Dataset, Sample
-from goca.evaluation.counting import Decision, count, decide, only_background
+from goca.evaluation.counting import Decision, count, decide, no_class_found
 from goca.evaluation.task import ImageResult, Task, forward_batch
 from goca.maps.post import post_process
 from goca.method import Method
 from goca.models import memory_errors
 from goca.segmenter import Segmenter
 from goca.storage.journal import Journal
-from goca.text.align import Aligned, align
+from goca.text.align import Aligned, EmptyPrompt, align
 
 BATCH = 8
 Compute = Callable[[Dataset, Task, list[range]], Iterable[list[ImageResult]]]
@@ -155,16 +155,20 @@ def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _P
     caption = task.caption(sample, present)
     aligned = None
     if allowed and (caption or protocol.append_missing):
-        aligned = align(
-            caption,
-            task.classes,
-            allowed,
-            backbone.token_spans,
-            max_length=backbone.max_tokens,
-            append_missing=protocol.append_missing,
-            append_background=protocol.append_background,
-            rule=task.alignment,
-        )
+        try:
+            aligned = align(
+                caption,
+                task.classes,
+                allowed,
+                backbone.token_spans,
+                max_length=backbone.max_tokens,
+                append_missing=protocol.append_missing,
+                append_background=protocol.append_background,
+                rule=task.alignment,
+            )
+        except EmptyPrompt:
+            if not protocol.as_published:
+                raise
     if aligned is not None and aligned.prompt.classes:
         return _Prepared(index, sample, target, aligned)
     if not protocol.has_background:
@@ -199,22 +203,30 @@ def _decide(
     seen = [each for each in group if each.aligned is not None]
     found: dict[int, dict[str, Decision]] = {}
     if seen:
-        latents = segmenter.encode([each.sample.image for each in seen])
+        published = task.protocol.as_published
+        images = [(published and each.sample.stored) or each.sample.image for each in seen]
+        latents = segmenter.encode(images, as_published=published)
+        flips = any(method.flip for method in methods.values())
+        mirrored = segmenter.encode(images, mirrored=True, as_published=published) if flips else None
         prompts = [each.aligned.prompt for each in seen if each.aligned is not None]
-        maps, _ = segmenter.score(latents, prompts, list(methods.values()), task.seed)
+        maps, _ = segmenter.score(latents, prompts, list(methods.values()), task.seed, mirrored)
         for position, each in enumerate(seen):
             assert each.aligned is not None
             found[each.index] = {
                 name: decide(
-                    post_process(images[position], each.sample.image, method.pamr, method.post),
+                    post_process(scores[position], each.sample.image, method.pamr, method.post),
                     each.aligned.indices,
                     each.target.shape,
                     method.background,
                     thresholds[name],
+                    task.scored_classes,
                 )
-                for (name, method), images in zip(methods.items(), maps, strict=True)
+                for (name, method), scores in zip(methods.items(), maps, strict=True)
             }
     for each in group:
         if each.aligned is None:
-            found[each.index] = {name: only_background(each.target.shape, steps) for name, steps in thresholds.items()}
+            found[each.index] = {
+                name: no_class_found(each.target.shape, steps, task.scored_classes)
+                for name, steps in thresholds.items()
+            }
     return [found[each.index] for each in group]

@@ -50,6 +50,12 @@ class Task:
         """One name per class."""
         return class_names(self.classes)
 
+    @property
+    def scored_classes(self) -> int | None:
+        """How many classes compete for every pixel: all of them with a background and by the published rules; otherwise
+        (``None``) those that were looked for."""
+        return len(self.classes) if self.protocol.as_published and self.protocol.has_background else None
+
     def target(self, sample: Sample) -> UInt8[np.ndarray, "height width"]:
         """The labels to compare with; :data:`goca.datasets.base.VOID` where nothing is counted.
 
@@ -179,6 +185,11 @@ def rename_method_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "methods": {name: rename(method) for name, method in config["methods"].items()}}
 
 
-MIGRATIONS = (rename_method_settings,)
+def add_published_protocol(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of format 2 with what protocols of format 3 say besides."""
+    return {**config, "protocol": {**config["protocol"], "limit": None, "as_published": False}}
+
+
+MIGRATIONS = (rename_method_settings, add_published_protocol)
 
 __getattr__ = module_attribute(__name__)

@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from goca.evaluation.counting import decide
 from goca.evaluation.metrics import count_pixels, intersection_union, mean_iou
 from goca.golden.alignment import count_differences
 from goca.guidance.scfg import guidance_rate, guided_noise, region_masks
 from goca.maps.aggregate import MapAggregator
-from goca.maps.background import assign_labels
 from goca.maps.refine import refine
 from goca.maps.rescale import rescale
 from goca.storage.json_reader import parse_json, read_json
@@ -184,10 +184,9 @@ def check_evaluation(case: Case, tensors: Tensors) -> tuple[float, float]:
         for index, present in enumerate(case["present"]):
             maps, target = tensors[f"sample{index}.maps"], tensors[f"sample{index}.label"]
             scores = ScoreMaps(tuple(map(str, present)), maps[:-1], maps[-1])
-            labels = assign_labels(
-                scores, (target.shape[0], target.shape[1]), case["background_method"], float(threshold)
-            )
-            pixels += count_pixels(np.array([*present, 0])[labels.numpy()], target.numpy(), case["classes"])
+            size, rule = (target.shape[0], target.shape[1]), case["background_method"]
+            labels = decide(scores, present, size, rule, [float(threshold)], case["classes"]).labels()
+            pixels += count_pixels(labels, target.numpy(), case["classes"])
         expected = np.array(case["expected_intersection_union"][str(threshold)])
         found = intersection_union(pixels)
         counts = float(np.abs(found - expected).max())

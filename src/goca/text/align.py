@@ -21,6 +21,10 @@ from goca.types import Concept, Prompt
 Rule = Literal["exact", "published"]
 
 
+class EmptyPrompt(ValueError):
+    """A caption of which nothing is left."""
+
+
 @dataclass(frozen=True)
 class Aligned:
     """A caption's prompt in terms of a data set.
@@ -62,8 +66,8 @@ def align(
         append_background: append the phrase "background".
 
     Raises:
-        ValueError: a class in ``present`` that the data set does not have, or nothing in the text lies within
-            ``max_length``.
+        EmptyPrompt: nothing in the text lies within ``max_length``. ValueError: a class in ``present`` that the data
+            set does not have.
     """
     unknown = sorted(index for index in present if not 0 <= index < len(classes))
     if unknown:
@@ -76,7 +80,7 @@ def align(
     tokens = (exact_tokens if rule == "exact" else published_tokens)(text, phrases, ranges)
     content = tuple(sorted({token for found in tokens for token in found}))
     if not content:
-        raise ValueError(
+        raise EmptyPrompt(
             f"nothing in the caption {caption!r} lies within the text encoder's {max_length} tokens; write another one"
         )
     return _gather(text, phrases, tokens, content, classes, wanted)
