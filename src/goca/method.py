@@ -33,16 +33,8 @@ RULES = {
 """By field of :class:`Method`: what its entries are called, and the table that holds them."""
 _DOT, _SUM = "dot-product", "sum-1 rescaling"
 BUILT_IN: dict[str, tuple[str, ...]] = {
-    "heads": (
-        "average",
-        "l2-norm",
-        "cosine",
-        "dot-product",
-        "dot-product w/o clamp",
-        "cosine + VW",
-        "dot-product + VW",
-    ),
-    "layers": ("dot-product similarity", "dot-product similarity of channel 0", "mse", "iou-like", "vanilla"),
+    "heads": ("average", "l2-norm", "cosine", _DOT, f"{_DOT} w/o clamp", "cosine + VW", f"{_DOT} + VW"),
+    "layers": (f"{_DOT} similarity", f"{_DOT} similarity of channel 0", "mse", "iou-like", "vanilla"),
     "rescale": (
         *("raw", "per-token renorm", "per-token renorm+", _SUM),
         *(f"{_SUM} + per-token renorm{rest}" for rest in ("", "+", " x raw", "+ x raw", "+ x raw + renorm")),
