@@ -16,6 +16,7 @@ from goca.datasets.base import Sample
 from goca.images import turn
 
 ADE_GOLDEN = Path(__file__).parent.parent / "golden" / "alignment" / "ade20k.json"
+CLASS_LISTS = Path(__file__).parent / "class_lists.json"
 # The official names and ids of the benchmark's classes.
 CITYSCAPES = {
     7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",
@@ -94,6 +95,11 @@ def test_ade20k_counts_agree_with_the_histogram(ade20k: Path, level: str) -> Non
     for index, name in enumerate(dataset.names):
         path = ade20k / "ADEChallengeData2016/annotations/validation" / name.replace("jpg", "png")
         assert named_counts(dataset, dataset[index]) == grey_counts(path, names)
+
+
+def test_ade20k_classes_are_the_listed_ones(ade20k: Path) -> None:
+    listed = json.loads(CLASS_LISTS.read_text(encoding="utf-8"))["ade20k"]
+    assert open_dataset("ade20k", ade20k).classes == tuple(map(tuple, listed))
 
 
 def test_ade20k_classes_have_the_published_names_and_order(ade20k: Path) -> None:

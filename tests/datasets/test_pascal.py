@@ -17,6 +17,7 @@ from PIL import Image
 from goca.datasets import open_dataset
 
 VOC_GOLDEN = Path(__file__).parent.parent / "golden" / "alignment" / "voc.json"
+CLASS_LISTS = Path(__file__).parent / "class_lists.json"
 # The ids of the 59 classes among the 459 of Pascal Context, as in the converters of the field.
 CONTEXT_IDS = (
     "2 aeroplane,9 bag,18 bed,19 bedclothes,22 bench,23 bicycle,25 bird,31 boat,33 book,34 bottle,44 building,45 bus,"
@@ -73,6 +74,11 @@ def test_voc_counts_agree_with_its_colours(voc: Path) -> None:
 @pytest.mark.parametrize("level", [".", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_voc_opens_at_every_usual_level(voc: Path, level: str) -> None:
     assert open_dataset("voc", voc / level).names == ("2007_000032.jpg",)
+
+
+def test_voc_classes_are_the_listed_ones(voc: Path) -> None:
+    listed = json.loads(CLASS_LISTS.read_text(encoding="utf-8"))["voc"]
+    assert open_dataset("voc", voc).classes == tuple(map(tuple, listed))
 
 
 def test_voc_classes_have_the_published_names_and_order(voc: Path) -> None:

@@ -66,8 +66,17 @@ def print_json(answer: object) -> None:
 
 @contextlib.contextmanager
 def progress(task: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error; the function it gives takes (steps done, steps in all)."""
+    """A progress bar on standard error; the function it gives takes (steps done, steps in all).
+
+    The first call shows the bar, so that bad input is refused without one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        identity = bar.add_task(task, total=None)
-        yield lambda done, total: bar.update(identity, completed=done, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    identity = bar.add_task(task, total=None)
+    with contextlib.ExitStack() as shown:
+
+        def report(done: int, total: int) -> None:
+            if not bar.live.is_started:
+                shown.enter_context(bar)
+            bar.update(identity, completed=done, total=total)
+
+        yield report

@@ -60,7 +60,7 @@ SETTINGS = (
 
 def methods() -> dict[str, Method]:
     """The methods of the study; none picks layers by hand but ``manual``, see :func:`study_segmenter`."""
-    vanilla = replace(PRESETS["vanilla"], rescale="per-token renorm+", layer_set="all")
+    vanilla = replace(PRESETS["vanilla"], layer_set="all")
     paper = PRESETS["paper"]
     rows = {
         "vanilla": vanilla,
