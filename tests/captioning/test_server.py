@@ -258,7 +258,12 @@ def test_an_interrupt_ends_at_once(concurrency: int, tmp_path: Path) -> None:
         PICTURE.save(tmp_path / f"{name}.png")
     with raw_server(hold) as url:
         words = ["caption", "a.png", "b.png", "--base-url", url, "--model", "m", "--concurrency", str(concurrency)]
-        process = subprocess.Popen([sys.executable, "-m", "goca", *words], cwd=tmp_path, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "goca", *words],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        )
         assert arrived.wait(60)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
