@@ -13,6 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+RESCALE_RULES = (
+    "raw",
+    "per-token renorm",
+    "per-token renorm+",
+    "sum-1 rescaling",
+    "sum-1 rescaling + per-token renorm",
+    "sum-1 rescaling + per-token renorm+",
+    "sum-1 rescaling + per-token renorm x raw",
+    "sum-1 rescaling + per-token renorm+ x raw",
+    "sum-1 rescaling + per-token renorm+ x raw + renorm",
+)
+
 
 @dataclass(frozen=True)
 class ReferenceResult:
@@ -61,10 +73,12 @@ def head_maps(record, cross: Tensor, rule: str) -> Tensor:
     total = parts.sum(dim=0)
     if rule == "l2-norm":
         weights = parts.norm(dim=-1)
-    elif rule.startswith("cosine"):
+    elif rule in ("cosine", "cosine + VW"):
         weights = F.cosine_similarity(parts, total[None], dim=-1)
-    else:
+    elif rule in ("dot-product", "dot-product w/o clamp", "dot-product + VW"):
         weights = (parts * total).sum(dim=-1)
+    else:
+        raise ValueError(f"unknown head rule {rule!r}")
     if rule.endswith("VW"):
         weights = weights * torch.linalg.matrix_norm(value @ blocks, ord=2)[:, None]
     if rule in ("dot-product", "dot-product + VW"):
@@ -87,7 +101,7 @@ def layer_weight(affinity: Tensor, own: Tensor, rule: str) -> Tensor:
         return 1 / (affinity - own).norm(dim=-1).sum()
     if rule == "iou-like":
         return torch.minimum(affinity, own).sum() / (torch.maximum(affinity, own).sum() + 1e-4)
-    raise ValueError(rule)
+    raise ValueError(f"unknown layer rule {rule!r}")
 
 
 def aggregate(
@@ -146,6 +160,8 @@ def min_max(maps: Tensor) -> Tensor:
 
 def rescaled(token_maps: Tensor, objects, background, content, rule: str) -> Tensor:
     """Class maps and the background's, ``[classes + 1, h, w]``."""
+    if rule not in RESCALE_RULES:
+        raise ValueError(f"unknown rescaling rule {rule!r}")
     groups = [token_maps[list(ids)].mean(dim=0) for ids in [*objects, *background]]
     raw = torch.stack(groups)
     maps = raw

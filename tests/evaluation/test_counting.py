@@ -97,3 +97,15 @@ def test_counts_survive_json(labels: np.ndarray, thresholds: tuple[float, ...]) 
     back = Counts.from_json(json.loads(json.dumps(counts.to_json())), len(thresholds))
     for key, array in vars(counts).items():
         np.testing.assert_array_equal(getattr(back, key), array)
+
+
+@pytest.mark.parametrize("thresholds", [(0.1, 0.2), (0.0, 0.1, 0.2)])
+def test_a_background_rule_that_falls_as_the_threshold_rises_is_refused(
+    monkeypatch: pytest.MonkeyPatch, thresholds: tuple[float, ...]
+) -> None:
+    """Its labels would differ from those of :func:`assign_labels` without a word."""
+    monkeypatch.setitem(BACKGROUND_RULES, "falling", lambda background, threshold: background - threshold)
+    scores = ScoreMaps(("a",), torch.rand(1, 4, 4), torch.rand(4, 4))
+    with pytest.raises(ValueError, match=r"'falling' gives a lower score at threshold 0\.[12] than at a lower"):
+        decide(scores, [1], (8, 8), "falling", thresholds)
+    assert decide(scores, [1], (8, 8), "falling", thresholds[:1]).steps == 1

@@ -10,6 +10,7 @@ import torch
 from records import random_records
 
 from goca.maps import HEAD_RULES, aggregate_heads, attention
+from goca.maps.heads import head_weights
 from goca.types import OutputProjection
 
 
@@ -71,3 +72,36 @@ def test_a_projection_without_anything_is_refused():
     (record,) = random_records([(4, 4)])
     with pytest.raises(ValueError, match="needs a weight or a forward function"):
         aggregate_heads(replace(record, projection=OutputProjection(None)))
+
+
+def entropies(probabilities):
+    return -(probabilities * probabilities.clamp_min(1e-12).log()).sum(dim=-1)
+
+
+@pytest.mark.parametrize("masked", [0, 3])
+def test_a_rule_of_your_own_may_read_the_probabilities(monkeypatch, masked):
+    """Heads that look at few words count more: weight 1 / entropy."""
+    monkeypatch.setitem(HEAD_RULES, "entropy", lambda heads: 1 / entropies(heads.probabilities))
+    (record,) = random_records([(3, 5)], heads=4, masked=masked)
+    cross = reference.attention(record, torch.float64)[0]
+    weights = 1 / entropies(cross)
+    weights = weights / weights.sum(dim=0)
+    torch.testing.assert_close(head_weights(record, "entropy").double(), weights, atol=1e-5, rtol=0)
+    expected = (weights[..., None] * cross).sum(dim=0)
+    torch.testing.assert_close(aggregate_heads(record, "entropy").double(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_rule_that_gives_another_shape_is_refused(monkeypatch):
+    monkeypatch.setitem(HEAD_RULES, "whole", lambda heads: heads.outputs.sum(dim=(1, 2)))
+    with pytest.raises(ValueError, match=r"head rule 'whole' gives weights of shape \(2,\); .* are \(2, 16\)"):
+        aggregate_heads(random_records([(4, 4)])[0], "whole")
+
+
+@pytest.mark.parametrize("rule", sorted(HEAD_RULES))
+def test_weights_sum_to_one_and_give_the_map(rule):
+    (record,) = random_records([(3, 5)], heads=4, masked=1)
+    weights = head_weights(record, rule)
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(15), atol=1e-4, rtol=0)
+    maps = (weights[..., None] * reference.attention(record, torch.float32)[0]).sum(dim=0)
+    found = aggregate_heads(record, rule)
+    assert (maps - found).abs().max() <= 1e-4 * found.abs().max()

@@ -58,7 +58,7 @@ def test_prompts_that_cannot_work_are_refused(changed, message):
 
 
 def test_unknown_rule_and_small_maps():
-    with pytest.raises(ValueError, match="unknown rescaling rule 'x'; choose one of: raw"):
+    with pytest.raises(ValueError, match="unknown rescaling rule 'x'; choose one of raw"):
         rescale(token_maps(), prompt(), "x")
     with pytest.raises(ValueError, match="too small to blur"):
         blur(torch.rand(1, 2, 5))

@@ -15,7 +15,8 @@ from jaxtyping import Int64, UInt8
 
 from goca.datasets.base import VOID
 from goca.evaluation.metrics import boundary_band, count_boundary
-from goca.maps.background import background_rule, best_class
+from goca.lookup import look_up
+from goca.maps.background import BACKGROUND_RULES, best_class
 from goca.maps.resize import resize_maps
 from goca.types import ScoreMaps
 
@@ -59,19 +60,30 @@ def decide(
         rule: for the background's score, a key of :data:`goca.maps.background.BACKGROUND_RULES`.
         thresholds: ascending; empty without a background.
         classes: how many the data set has, the background included.
+
+    Raises:
+        ValueError: unknown rule, or one whose score falls somewhere as the threshold rises: then no pixel has one place
+            in the list from which on the background wins.
     """
     if classes is not None:
         if not indices:
             return no_class_found(size, thresholds, classes)
         scores, indices = _with_absent(scores, indices, classes)
     best, winners = best_class(scores, size)
-    make_background = background_rule(rule)
+    score_background = look_up(BACKGROUND_RULES, rule, "background rule")
     first = torch.zeros(size, dtype=torch.uint8, device=best.device)
     if thresholds:
         background = resize_maps(scores.background[None], size)[0]
+        lower = torch.full_like(background, -torch.inf)
         for threshold in thresholds:
-            score = make_background(background, threshold)
+            score = score_background(background, threshold)
+            if not (score >= lower).all():
+                raise ValueError(
+                    f"background rule {rule!r} gives a lower score at threshold {threshold} than at a lower threshold; "
+                    "take one whose score rises or stays"
+                )
             first += ~(score > best if classes is None else score >= best)
+            lower = score
     lookup = np.asarray(indices, dtype=np.uint8)
     return Decision(lookup[winners.cpu().numpy()], first.cpu().numpy(), len(thresholds))
 

@@ -51,18 +51,26 @@ class Attention:
         bias = keys.new_zeros(()) if self.mask is None else self.mask
         return torch.softmax(torch.baddbmm(bias, query, keys, alpha=self.scale), dim=-1)[..., self.keys]
 
-    def mean_rows(self, rows: slice | Int64[Tensor, " rows"]) -> Float[Tensor, "rows keys"]:
-        """Rows of S = mean over the heads of the probabilities, one head after the other in the same two buffers."""
+    def mean_rows(
+        self, rows: slice | Int64[Tensor, " rows"], others: Float[Tensor, "heads rows others"] | None = None
+    ) -> Float[Tensor, "rows keys"]:
+        """Equation 6: rows of S = mean over the heads of the probabilities, one head after the other in two buffers.
+
+        Args:
+            others: takes every head's probabilities of the keys before :attr:`keys`, which one softmax gives too.
+        """
         query, keys = self.query[:, rows].float() * self.scale, self.key.float().transpose(1, 2)
         scores = query.new_empty(query.shape[1], keys.shape[2])
         probabilities = torch.empty_like(scores)
         mean = torch.zeros_like(scores[:, self.keys])
-        for head_query, head_key in zip(query, keys, strict=True):
+        for head, (head_query, head_key) in enumerate(zip(query, keys, strict=True)):
             torch.mm(head_query, head_key, out=scores)
             if self.mask is not None:
                 scores += self.mask
             torch.softmax(scores, dim=-1, out=probabilities)
             mean.add_(probabilities[:, self.keys], alpha=1 / len(query))
+            if others is not None:
+                others[head] = probabilities[:, : self.keys.start]
         return mean
 
 

@@ -1,4 +1,9 @@
-"""From score maps to one label per pixel of the image."""
+"""From score maps to one label per pixel of the image: equation 13 of docs/method.md (GoCA, arXiv 2603.06178).
+
+With b the background's map and the threshold theta::
+
+    label(p) = background  if rule(b(p), theta) > max_k C_k(p),  else argmax_k C_k(p)   (13)
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from goca.lookup import look_up
 from goca.maps.resize import resize_maps
 from goca.types import Grid, ScoreMaps
 
@@ -22,37 +28,31 @@ BACKGROUND_RULES: dict[str, BackgroundRule] = {
     "avg": lambda background, threshold: (background + threshold) / 2,
     "vanilla": torch.full_like,
 }
-
-
-def background_rule(name: str) -> BackgroundRule:
-    """The rule of that name: (background map, threshold) -> the background's score.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in BACKGROUND_RULES:
-        raise ValueError(f"unknown background rule {name!r}; choose one of: {', '.join(BACKGROUND_RULES)}")
-    return BACKGROUND_RULES[name]
+"""Rules by their published names: (background map, threshold) to the background's score, which may not fall as the
+threshold rises. Rules of your own may be added."""
 
 
 def assign_labels(
     scores: ScoreMaps, size: Grid, rule: str | None, threshold: float = 0.0
 ) -> Int64[Tensor, "height width"]:
-    """Index of the best class at every pixel of an image of ``size`` (height, width); the background is
+    """Equation 13: index of the best class at every pixel of an image of ``size`` (height, width); the background is
     ``len(classes)``.
 
     Maps are resized bilinearly, a few at a time; the background's score is made of its resized map by ``rule``.
     Without a rule every pixel gets a class. The first class wins a tie.
 
+    Args:
+        rule: key of :data:`BACKGROUND_RULES`.
+
     Raises:
         ValueError: unknown rule, or nothing to choose from.
     """
-    make_background = None if rule is None else background_rule(rule)
-    if len(scores.maps) == 0 and make_background is None:
+    score = None if rule is None else look_up(BACKGROUND_RULES, rule, "background rule")
+    if len(scores.maps) == 0 and score is None:
         raise ValueError("no class and no background to choose from; give at least one class")
     best, labels = best_class(scores, size)
-    if make_background is not None:
-        background = make_background(resize_maps(scores.background[None], size)[0], threshold)
+    if score is not None:
+        background = score(resize_maps(scores.background[None], size)[0], threshold)
         labels[background > best] = len(scores.maps)
     return labels
 

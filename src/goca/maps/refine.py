@@ -1,9 +1,12 @@
-"""Refinement of class maps by the mean self-attention of a few layers: C <- S C.
+"""Refinement of class maps by the self-attention of a few layers: equation 12 of docs/method.md (GoCA, arXiv
+2603.06178)::
 
-S = mean over layers of U S_l V^T (see :mod:`goca.maps.resize`); its rows are not renormalised. It is an
-operator here: maps are resized to a layer's grid by V^T, multiplied there, and the rows picked by U. A layer is
-applied either through a head-mean map that was accumulated while streaming, or through the fused attention kernel with
-the maps as values.
+    C <- S C,  S = mean_l U S_l V^T                                             (12)
+
+with S_l of equation 6, resized to the output grid by U and V (see :mod:`goca.maps.resize`); the rows of S are not
+renormalised. Naive: form S and multiply. Here S is an operator: maps are resized to a layer's grid by V^T, multiplied
+there, and the rows picked by U. A layer is applied either through a head-mean map that was accumulated while streaming,
+or through the fused attention kernel with the maps as values.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from goca.types import Grid, ScoreMaps
 class MeanMap:
     """Sum over layers of one grid of head-mean self-attention, only the rows that the output needs.
 
-    ``paired``: a key stands for two neighbours in a row of ``grid``.
+    Attributes:
+        picked: row of ``matrix`` for each output pixel; ``None`` for one each.
+        paired: whether a key stands for two neighbours in a row of ``grid``.
     """
 
     grid: Grid
-    picked: Int64[Tensor, " pixels"] | None  # row of ``matrix`` for each output pixel; None: one each
+    picked: Int64[Tensor, " pixels"] | None
     paired: bool
     matrix: Float[Tensor, "rows grid_pixels"]
 
@@ -68,7 +73,7 @@ class FusedMap:
 
 @dataclass(frozen=True)
 class Refiner:
-    """The operator S on maps of ``size``; ``count`` layers are averaged."""
+    """The operator S of equation 12 on maps of ``size``; ``count`` layers are averaged."""
 
     size: Grid
     count: int
@@ -86,7 +91,7 @@ class Refiner:
 
 
 def refine(scores: ScoreMaps, refiner: Refiner | None, order: int) -> ScoreMaps:
-    """C <- S C, ``order`` times, then every map to [0, 1]; an all-zero background is left out.
+    """Equation 12, ``order`` times, then every map to [0, 1]; an all-zero background is left out.
 
     Without a refiner or with order 0 the maps come back as they are.
     """

@@ -1,4 +1,15 @@
-"""Per-pixel rescaling: from maps of tokens to maps of classes that can be compared with each other."""
+"""Per-pixel rescaling: equations 9 to 11 of docs/method.md (GoCA, arXiv 2603.06178), from maps of tokens to maps of
+classes that can be compared with each other.
+
+A class k, or a phrase for the background, claims some of the prompt's tokens; the content tokens are all that carry
+meaning::
+
+    C_k(p) = mean of A(p, t) over the tokens t of k                             (9)
+    C_k(p) <- C_k(p) / factor(p),  factor(p) = sum of A(p, t) over content t    (10)
+    C_k    <- min-max(blur(C_k))                                                (11)
+
+The background's map is the pixel-wise maximum over its phrases' maps.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from goca.types import Prompt, ScoreMaps
+from goca.lookup import look_up
+from goca.types import Concept, Prompt, ScoreMaps
 
 TINY = 1e-12
 
@@ -57,13 +69,20 @@ def divide_by_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "ma
 
 
 def smooth_min_max(maps: Float[Tensor, "maps height width"]) -> Float[Tensor, "maps height width"]:
-    """Blur, then min-max: the step that the rules call ``renorm+``."""
+    """Equation 11: blur, then min-max; the step that the rules call ``renorm+``."""
     return min_max(blur(maps))
 
 
 @dataclass(frozen=True)
 class RescaleRule:
-    """In this order: ``share`` divides by the sum of content tokens; ``normalise``; times the raw map; ``finish``."""
+    """What is done to the class maps, in the order of the attributes.
+
+    Attributes:
+        share: divide by the sum of the content tokens, equation 10.
+        normalise: function of all maps, such as equation 11.
+        times_raw: multiply by the maps of equation 9.
+        finish: function of all maps.
+    """
 
     share: bool = False
     normalise: Callable[[Tensor], Tensor] | None = None
@@ -82,23 +101,32 @@ RESCALE_RULES: dict[str, RescaleRule] = {
     "sum-1 rescaling + per-token renorm+ x raw": RescaleRule(True, smooth_min_max, True),
     "sum-1 rescaling + per-token renorm+ x raw + renorm": RescaleRule(True, smooth_min_max, True, smooth_min_max),
 }
+"""Rules by their published names. Rules of your own may be added."""
 
 
-def rescale_rule(name: str) -> RescaleRule:
-    """The rule of that name.
+def class_means(
+    token_maps: Float[Tensor, "tokens height width"], concepts: Sequence[Concept]
+) -> Float[Tensor, "concepts height width"]:
+    """Equation 9: the mean over each concept's tokens. Naive: ``token_maps[list(tokens)].mean(dim=0)`` of each.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: a concept without tokens, or a token beyond the text.
     """
-    if name not in RESCALE_RULES:
-        raise ValueError(f"unknown rescaling rule {name!r}; choose one of: {', '.join(RESCALE_RULES)}")
-    return RESCALE_RULES[name]
+    matrix = torch.zeros(len(concepts), len(token_maps))
+    for row, concept in enumerate(concepts):
+        tokens = list(concept.tokens)
+        if not tokens or not 0 <= min(tokens) <= max(tokens) < len(token_maps):
+            raise ValueError(
+                f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt"
+            )
+        matrix[row, tokens] = 1 / len(tokens)
+    return (matrix.to(token_maps.device) @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
 
 
 def content_share(
     token_maps: Float[Tensor, "tokens height width"], content: tuple[int, ...]
 ) -> Float[Tensor, "height width"]:
-    """factor(p) = sum of A(p, t) over the content tokens.
+    """Equation 10: factor(p) = sum of A(p, t) over the content tokens.
 
     Raises:
         ValueError: no content token.
@@ -108,34 +136,19 @@ def content_share(
     return token_maps[list(content)].sum(dim=0)
 
 
-def _means_over(groups: Sequence[tuple[int, ...]], count: int) -> Float[Tensor, "groups count"]:
-    """The matrix that takes the mean over the numbers, of ``count``, that each group lists."""
-    cells = [(row, token, 1 / len(group)) for row, group in enumerate(groups) for token in group]
-    rows, columns, shares = zip(*cells, strict=True)
-    matrix = torch.zeros(len(groups), count)
-    matrix[list(rows), list(columns)] = torch.tensor(shares)
-    return matrix
-
-
 def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, rule: str) -> ScoreMaps:
     """Class maps, and the pixel-wise maximum over the background phrases' maps (zeros where there is none).
 
-    A class's raw map is the mean over its tokens. See :data:`RESCALE_RULES` for what follows.
+    Args:
+        rule: key of :data:`RESCALE_RULES`.
 
     Raises:
         ValueError: unknown rule, no class, a concept without tokens, or a token beyond the text.
     """
-    steps = rescale_rule(rule)
-    concepts = (*prompt.classes, *prompt.background)
+    steps: RescaleRule = look_up(RESCALE_RULES, rule, "rescaling rule")
     if not prompt.classes:
         raise ValueError("the prompt names no class; give at least one")
-    for concept in concepts:
-        if not concept.tokens or not 0 <= min(concept.tokens) <= max(concept.tokens) < len(token_maps):
-            raise ValueError(
-                f"{concept.name!r} has tokens {concept.tokens} in a text of {len(token_maps)}; shorten the prompt"
-            )
-    selection = _means_over([concept.tokens for concept in concepts], len(token_maps)).to(token_maps.device)
-    raw = (selection @ token_maps.flatten(1)).view(-1, *token_maps.shape[1:])
+    raw = class_means(token_maps, (*prompt.classes, *prompt.background))
     maps = raw / content_share(token_maps, prompt.content_tokens).clamp_min(TINY) if steps.share else raw
     if steps.normalise is not None:
         maps = steps.normalise(maps)
