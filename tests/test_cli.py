@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import goca
 from goca.cli import app
-from goca.cli.common import sentence, split_list
+from goca.cli.common import split_list
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 
 Run = Callable[..., Result]
@@ -192,12 +192,6 @@ def test_bench_prints_ratios(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(run("bench", "sd15", "--random-weights", "--size", 64, "--json").stdout)["ratios"]["time"] == 1.1
     assert seen == {"model": "sd15", "random_weights": True, "size": 64}
     assert "ratios memory" in run("bench", "sd15").stdout
-
-
-def test_errors_are_one_line() -> None:
-    assert sentence(ValueError("first\n  second")) == "first second"
-    assert sentence(FileNotFoundError(2, "No such file or directory", "a.txt")) == "a.txt: No such file or directory"
-    assert sentence(ValueError()) == "ValueError"
 
 
 def test_lists_split_at_commas() -> None:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from goca.messages import shorten
+
 
 def look_up(table: Mapping[str, Any] | Collection[str], name: str, kind: str, *, hint: str = "") -> Any:
     """The entry of ``table`` under ``name``; the name itself where the table is a list of names.
@@ -19,6 +21,7 @@ def look_up(table: Mapping[str, Any] | Collection[str], name: str, kind: str, *,
     """
     if name in table:
         return table[name] if isinstance(table, Mapping) else name
-    near = difflib.get_close_matches(str(name), table, 1)
+    name = shorten(str(name))
+    near = difflib.get_close_matches(name, table, 1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"unknown {kind} {name!r}{guess}; choose one of {', '.join(table)}{hint}")

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
 from goca.classes import BACKGROUND
+from goca.messages import visible
 
 Colour = tuple[int, int, int]
 
@@ -119,7 +120,7 @@ def overlay(
 
     font_size = max(14, max(picture.size) // 36)
     entries = [
-        f"{_shorten(name)}  {_percent(share)}"
+        f"{_shorten(visible(name))}  {_percent(share)}"
         for name, share in zip(names, area_shares(labels, len(names)), strict=True)
     ]
     key = legend(entries, colours, max(picture.width, font_size * 12), font_size)

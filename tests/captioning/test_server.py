@@ -20,7 +20,7 @@ from fake_server import chat, refuse, serve
 from PIL import Image
 
 from goca.captioning.job import caption_all
-from goca.captioning.replies import final_answer, read_reply, visible
+from goca.captioning.replies import final_answer, quote, read_reply
 from goca.captioning.request import Reply, SourceError
 from goca.captioning.server import Server
 
@@ -210,8 +210,8 @@ def test_an_answer_inside_a_thought_is_none() -> None:
 
 
 def test_control_characters_are_made_visible() -> None:
-    assert visible("a\n\x1b[31m\u202eb\x00") == r"a \x1b[31m\u202eb\x00"
-    assert len(visible("long" * 1000)) == 300
+    assert quote("a\n\x1b[31m\u202eb\x00") == r"a \x1b[31m\u202eb\x00"
+    assert len(quote("long" * 1000)) == len(quote("\x00" * 1000)) == 300
 
 
 def test_a_final_reply_is_not_asked_for_again(tmp_path: Path) -> None:

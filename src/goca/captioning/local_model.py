@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from goca.captioning.replies import visible
+from goca.captioning.replies import quote
 from goca.captioning.request import REQUEST, Reply, SourceError
 
 LONGEST_ANSWER = 256
@@ -34,7 +34,7 @@ class LocalModel:
                 "image-text-to-text", model=model, device=device or str(accelerator or "cpu"), dtype="auto"
             )
         except Exception as error:  # a damaged model raises almost anything
-            reason = visible(str(error))
+            reason = quote(str(error))
             raise SourceError(
                 f"{model} cannot be loaded as a vision-language model ({reason}); "
                 "give a hub id or folder that transformers' image-text-to-text pipeline takes"
@@ -52,5 +52,5 @@ class LocalModel:
                 generate_kwargs={"max_new_tokens": LONGEST_ANSWER, "do_sample": attempt > 0},
             )
         except RuntimeError as error:
-            raise ValueError(f"the model fails on this image ({visible(str(error))})") from None
+            raise ValueError(f"the model fails on this image ({quote(str(error))})") from None
         return Reply(answers[0]["generated_text"])

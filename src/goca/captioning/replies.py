@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from goca.captioning.request import Reply
+from goca.messages import one_line
 from goca.storage.json_reader import parse_json
 
 LONGEST_REASON = 300
@@ -44,7 +45,7 @@ def read_reply(content: bytes) -> Reply:
     try:
         document = parse_json(content, "the answer")
     except ValueError:
-        start = visible(content[:80].decode("utf-8", "replace"))
+        start = quote(content[:80].decode("utf-8", "replace"))
         return Reply("", problem=f"the server sent no JSON but '{start}'; check the address")
     if not isinstance(document, dict):
         return Reply("", problem="the server's JSON is no answer in OpenAI's form; check the address")
@@ -59,7 +60,7 @@ def read_reply(content: bytes) -> Reply:
         return Reply("", *tokens, problem=f"the server sent no answer{reason}", final=final)
     text, refusal = _join_parts(message.get("content")), message.get("refusal")
     if choice.get("finish_reason") == "content_filter" or (isinstance(refusal, str) and refusal and not text.strip()):
-        reason = f" ({visible(refusal)})" if isinstance(refusal, str) and refusal else ""
+        reason = f" ({quote(refusal)})" if isinstance(refusal, str) and refusal else ""
         return Reply("", *tokens, problem=f"the model refuses to describe this image{reason}", final=True)
     if choice.get("finish_reason") == "length":
         return Reply("", *tokens, problem="the answer was cut short: it was longer than the server or goca allows")
@@ -69,22 +70,20 @@ def read_reply(content: bytes) -> Reply:
     return Reply(text, *tokens)
 
 
-def visible(text: str) -> str:
-    """One line of at most :data:`LONGEST_REASON` characters; control characters are written as escapes."""
-    line = " ".join(text.split())
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
-    return shown[:LONGEST_REASON]
+def quote(text: str) -> str:
+    """What somebody else wrote, as part of a message: one line of about :data:`LONGEST_REASON` characters at most."""
+    return one_line(text, LONGEST_REASON)
 
 
 def _read_error(error: Any) -> tuple[str, bool]:
     """The reason that an error in the body of an answer gives, in brackets, and whether it will stay."""
     if isinstance(error, str):
-        return f" ({visible(error)})", False
+        return f" ({quote(error)})", False
     if not isinstance(error, dict):
         return "", False
     code, message = error.get("code"), error.get("message")
     number = int(code) if isinstance(code, int) or (isinstance(code, str) and re.fullmatch(r"\d{3}", code)) else 0
-    reason = f" ({visible(message)})" if isinstance(message, str) and message else ""
+    reason = f" ({quote(message)})" if isinstance(message, str) and message else ""
     return reason, 400 <= number < 500 and number not in _AGAIN
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from goca.captioning.bounded import bounded_client
-from goca.captioning.replies import read_reply, visible
+from goca.captioning.replies import quote, read_reply
 from goca.captioning.request import REQUEST, Reply, SourceError
 from goca.render import data_uri
 
@@ -116,9 +116,9 @@ class Server:
 
     def _explain(self, error: Any) -> SourceError | ValueError:
         """What to do about a status that is no success, and the server's reason."""
-        status, reason = error.status_code, f"({visible(self._redact(str(error)))})"
+        status, reason = error.status_code, f"({quote(self._redact(str(error)))})"
         if 300 <= status < 400:
-            target = visible(self._redact(error.response.headers.get("location", "nowhere")))
+            target = quote(self._redact(error.response.headers.get("location", "nowhere")))
             return SourceError(f"the server redirects to {target}; if you trust that one, name it with --base-url")
         if status in (401, 402, 403, 404):
             return SourceError(f"the server refuses; check the key, the address and the model {reason}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from goca.cli.common import clean_stdout, print_json
+from goca.cli.common import clean_stdout, print_json, print_table
 
 
 def bench(
@@ -35,7 +34,7 @@ def bench(
     table = Table("figure", "value", title=f"{model} against a plain forward")
     for key, value in _flatten(answer):
         table.add_row(key, f"{value:.3g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    print_table(table)
 
 
 def _flatten(answer: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:

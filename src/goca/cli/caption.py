@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goca.cli.common import clean_stdout, print_json, progress
+from goca.cli.common import clean_stdout, print_json, progress, say
 from goca.cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _cost(summary: Summary, input_price: float | None, output_price: float | Non
 
 def _tell(summary: Summary, out: Path, cost: float | None, as_json: bool) -> None:
     for name, reason in summary.failures.items():
-        typer.echo(f"no caption for {name}: {reason}", err=True)
+        say(f"no caption for {name}: {reason}", error=True)
     if as_json:
         print_json(
             {
@@ -115,4 +115,4 @@ def _tell(summary: Summary, out: Path, cost: float | None, as_json: bool) -> Non
         return
     tokens = summary.prompt_tokens + summary.completion_tokens
     spent = f", {tokens} tokens" * bool(tokens) + (f", cost {cost:.4f}" if cost else "")
-    typer.echo(f"{len(summary.captions)} captions in {out}, {len(summary.failures)} failures{spent}")
+    say(f"{len(summary.captions)} captions in {out}, {len(summary.failures)} failures{spent}")

@@ -6,33 +6,64 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
+
+from goca.messages import one_line, sentence, visible
 
 
 class OneSentenceErrors(TyperGroup):
-    """A group whose commands report bad input (``ValueError``, ``OSError``, ``MemoryError``) in one sentence and end
-    with exit code 2."""
+    """A group whose commands report bad input (wrong usage, ``ValueError``, ``OSError``, ``MemoryError``) in one
+    sentence and end with exit code 2."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def main(self, *args: Any, **options: Any) -> NoReturn:
+        """Run a command and end the process with its exit code."""
+        take_any_character()
         try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise
+            code = super().main(*args, **{**options, "standalone_mode": False})
         except (ValueError, OSError, MemoryError) as error:
-            typer.echo(f"goca: {sentence(error)}", err=True)
-            raise typer.Exit(2) from None
+            refuse(sentence(error))
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # what Typer raises on wrong usage
+                raise
+            refuse(explain_usage(error))
+        sys.exit(code if isinstance(code, int) else 0)
 
 
-def sentence(error: Exception) -> str:
-    """The message of an error on one line."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+def take_any_character() -> None:
+    """Let standard output and standard error take characters that their code page lacks, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def refuse(reason: str) -> NoReturn:
+    """Say why a command cannot do what it is asked for, and end with exit code 2; the help is there already where the
+    reason is empty."""
+    if reason:
+        say(f"goca: {reason}", error=True)
+    sys.exit(2)
+
+
+def explain_usage(error: Any) -> str:
+    """The sentence for options and arguments that do not fit the command."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""
+    reason = one_line(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context is not None else ""
+    return reason[:1].lower() + reason[1:] + hint
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print one line of text, or on standard error a note."""
+    typer.echo(visible(text), err=error)
 
 
 def split_list(values: Sequence[str]) -> list[str]:
@@ -60,8 +91,24 @@ def clean_stdout() -> Iterator[None]:
 
 
 def print_json(answer: object) -> None:
-    """Print the answer of a command for programs."""
-    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    """Print the answer of a command for programs, in ASCII, which every code page can write."""
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def print_table(table: Table) -> None:
+    """Print a table whose texts are taken as they are, without markup."""
+    PlainConsole().print(table)
+
+
+class PlainConsole(Console):
+    """A console on which text means nothing but itself: no markup, no emoji codes, no control characters."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text without control characters."""
+        return super().render_str(visible(text), **options)
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from goca.cli.common import clean_stdout, print_json, progress, split_list
+from goca.cli.common import clean_stdout, print_json, print_table, progress, say, split_list
 from goca.cli.options import EvaluationOptions, JsonOption, ModelOptions, RayOptions
 
 SHOWN = 10
@@ -77,9 +76,9 @@ def finish(answer: dict[str, Any], table: Table, as_json: bool) -> None:
     else:
         alignment = answer["settings"]["alignment"]
         table.caption = f"images: {answer['image_list']}; words: {answer['words']}; alignment: {alignment}"
-        Console().print(table)
+        print_table(table)
     for note in notes(answer):
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", error=True)
     if answer["failures"]:
         raise typer.Exit(1)
 

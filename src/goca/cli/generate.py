@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goca.cli.common import clean_stdout, print_json, progress, split_classes
+from goca.cli.common import clean_stdout, print_json, progress, say, split_classes
 from goca.cli.options import DeviceOptions, JsonOption, OutOption
 from goca.storage.atomic import check_folder
 
@@ -85,9 +85,9 @@ def print_prompt(drawn: DrawnPrompt, scale: float, as_json: bool) -> None:
     """Say where the files are."""
     result, files = drawn.result, {key: str(path) for key, path in drawn.files.items()}
     for note in result.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", error=True)
     if not as_json:
-        typer.echo(files.get("compare") or files.get("masks") or files["image"])
+        say(files.get("compare") or files.get("masks") or files["image"])
         return
     print_json(
         {
@@ -106,14 +106,14 @@ def print_table(drawn: DrawnTable, unread: list[str], out: Path, as_json: bool) 
     """Say how many images there are and which lines are bad; exit code 1 where one is."""
     bad = sorted([*unread, *drawn.bad], key=lambda line: int(line.split()[1].rstrip(":")))
     for note in drawn.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", error=True)
     if as_json:
         counts = {"folder": str(out), "drawn": drawn.drawn, "skipped": drawn.skipped}
         print_json({**counts, "bad": bad, "notes": list(drawn.notes)})
     else:
-        typer.echo(f"{drawn.drawn} images drawn, {drawn.skipped} were there already, in {out}")
+        say(f"{drawn.drawn} images drawn, {drawn.skipped} were there already, in {out}")
         for line in bad:
-            typer.echo(f"goca: {line}", err=True)
+            say(f"goca: {line}", error=True)
     if bad:
         raise typer.Exit(1)
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from goca.cli.common import clean_stdout, print_json, progress, split_list
+from goca.cli.common import clean_stdout, print_json, print_table, progress, say, split_list
 from goca.cli.options import DeviceOptions, JsonOption
 from goca.storage.atomic import check_folder
 
@@ -56,13 +56,13 @@ def guidance_table(
     if as_json:
         print_json(answer)
     else:
-        typer.echo(f"{answer['model']}, {prompts} prompts")
+        say(f"{answer['model']}, {prompts} prompts")
         for key in answer["columns"]:
             head, *lines = rows(answer, key)
             table = Table(*head, title=heading(answer, key), title_justify="left", box=SIMPLE)
             for line in lines:
-                table.add_row(*(cell.replace(" [", "\n[") for cell in line))
-            Console().print(table, markup=False)
+                table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in line))
+            print_table(table)
 
 
 def read_scales(text: str) -> tuple[float, ...]:

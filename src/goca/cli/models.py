@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from goca.cli.common import print_json
+from goca.cli.common import PlainConsole, print_json
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False) -> None:
@@ -35,6 +34,6 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
         memory = "" if spec.memory_gib is None else f"{spec.memory_gib:.1f} GiB"
         pipeline = spec.pipelines[0].removesuffix("Pipeline")
         table.add_row(spec.name, pipeline, f"{spec.image_size} px", size, memory, settings)
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(f"default: {DEFAULT_MODEL}; embedded models come with goca and know drawn scenes only", style="dim")

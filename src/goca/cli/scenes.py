@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from goca.cli.common import print_json, progress
+from goca.cli.common import print_json, progress, say
 from goca.cli.options import JsonOption
 
 
@@ -31,4 +31,4 @@ def scenes(
     if as_json:
         print_json({"folder": str(out), "count": count, "seed": seed, "classes": list(CLASS_NAMES)})
     else:
-        typer.echo(f"{count} scene{'' if count == 1 else 's'} in {out}: images, labels, captions.json, classes.txt")
+        say(f"{count} scene{'' if count == 1 else 's'} in {out}: images, labels, captions.json, classes.txt")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goca.cli.common import clean_stdout, print_json, progress, split_classes, split_list
+from goca.cli.common import clean_stdout, print_json, progress, say, split_classes, split_list
 from goca.cli.options import JsonOption, ModelOptions, OutOption, RayOptions
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def segment(
 def print_files(saved: SavedSegmentations, as_json: bool) -> None:
     """Say where the files of each image are."""
     for note in saved.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", error=True)
     if as_json:
         print_json(
             {
@@ -93,17 +93,18 @@ def print_files(saved: SavedSegmentations, as_json: bool) -> None:
         return
     for each in saved.images:
         areas = ", ".join(f"{name} {share:.0%}" for name, share in each.areas.items())
-        typer.echo(f"{each.image}: {areas}\n  {each.files['overlay']}")
+        say(f"{each.image}: {areas}")
+        say(f"  {each.files['overlay']}")
 
 
 def print_rows(answer: ParquetSegmentations, out: Path, as_json: bool) -> None:
     """Say what failed; exit code 1 where an image did."""
     for path, reason in answer.failures:
-        typer.echo(f"note: {path} failed: {reason}", err=True)
+        say(f"note: {path} failed: {reason}", error=True)
     if as_json:
         failed = [{"image": path, "reason": reason} for path, reason in answer.failures]
         print_json({"images": answer.count, "failures": failed, "out": str(out)})
     else:
-        typer.echo(f"{answer.count - len(answer.failures)} of {answer.count} images segmented: {out}")
+        say(f"{answer.count - len(answer.failures)} of {answer.count} images segmented: {out}")
     if answer.failures:
         raise typer.Exit(1)

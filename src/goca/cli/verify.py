@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from goca.cli.common import clean_stdout, print_json
+from goca.cli.common import clean_stdout, print_json, say
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
         if not as_json:
             prediction = "pass" if check.passed else "fail"
             ending = f"  {check.message}" if check.message else ""
-            typer.echo(f"{check.kind}  {check.name}  {check.difference:.2e}  {prediction}{ending}")
+            say(f"{check.kind}  {check.name}  {check.difference:.2e}  {prediction}{ending}")
     if as_json:
         entries = [asdict(check) for check in checks]
         for entry in entries:

@@ -17,6 +17,7 @@ from goca.datasets.base import VOID, Dataset
 from goca.evaluation.runner import predict
 from goca.evaluation.summary import image_miou
 from goca.evaluation.task import CLASSES, OWN, ImageResult, Task
+from goca.messages import visible
 from goca.render import BACKGROUND_COLOUR, data_uri, palette
 from goca.segmenter import Segmenter
 from goca.storage.atomic import write_atomically
@@ -54,7 +55,11 @@ def write_report(
         answer: what ``goca evaluate`` answers, see :func:`goca.evaluation.summary.summarise`.
     """
     environment = Environment(
-        loader=PackageLoader("goca.evaluation", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("goca.evaluation", "."),
+        autoescape=True,
+        finalize=lambda value: type(value)(visible(value)) if isinstance(value, str) else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     results = answer["results"]
     top = max(results, key=lambda result: result["miou"])
