@@ -122,6 +122,19 @@ def test_threshold_adds_the_background(run: Run, photo: Path, dit_folder: Path) 
         assert background == {"name": "background", "area": share}
 
 
+def test_settings_of_the_method_are_shown(run: Run, photo: Path, dit_folder: Path) -> None:
+    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder)
+    own = json.loads(run(*words, "--json").stdout)["method"]
+    assert (own["heads"], own["timestep"], own["threshold"]) == ("dot-product w/o clamp", 100, None)
+    settings = ("--heads", "average", "--timestep", 50, "--set", "pamr=3", "--threshold", 0.1)
+    found = json.loads(run(*words, *settings, "--json").stdout)["method"]
+    assert found == {**own, "heads": "average", "timestep": 50, "pamr": 3, "threshold": 0.1}
+    shown = run(*words, *settings).stdout
+    assert "settings of the method: timestep 50, heads average, threshold 0.1, pamr 3" in shown
+    message = refusal(run(*words, "--set", "heads=nonsense"))
+    assert "unknown head rule 'nonsense'; choose one of average" in message
+
+
 def test_images_of_the_same_name_do_not_overwrite_each_other(
     run: Run, photo: Path, tmp_path: Path, dit_folder: Path
 ) -> None:

@@ -105,6 +105,35 @@ def test_a_table_becomes_a_data_set(run: Run, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "d/captions.json").read_text())) == 3
 
 
+def test_the_published_tables_of_prompts(run: Run, tmp_path: Path) -> None:
+    prompts = table(tmp_path / "p.csv", "image_id,text", '139,"cat, grass"', "285,dog")
+    answer = json.loads(run("--csv", prompts, "--seed", 42, "--guidance", "cfg", "--out", "d", "--json").stdout)
+    assert (answer["drawn"], answer["bad"]) == (2, [])
+    with Image.open(tmp_path / "d/images/139.png") as image:
+        assert (image.info["prompt"], image.info["seed"]) == ("cat, grass", "42")
+    both = table(tmp_path / "q.csv", "image_id,text,prompt,name", "1,dog,cat,own")
+    assert read_rows(both)[0] == [Row(2, "own", "cat", 0)]
+
+
+def test_settings_of_the_segmentation(run: Run, tmp_path: Path) -> None:
+    words = (PROMPT, "--segment", "--heads", "average", "--timestep", 600, "--threshold", 0.2)
+    answer = json.loads(run(*words, "--out", "a", "--json").stdout)
+    assert {"heads": "average", "timestep": 600, "threshold": 0.2}.items() <= answer["method"].items()
+    assert "heat background" in answer["files"]
+    other = json.loads(run(*words[:-4], "--timestep", 1, "--out", "b", "--json").stdout)
+    heats = [Path(each["files"]["heat cat"]).read_bytes() for each in (answer, other)]
+    assert heats[0] != heats[1]  # the maps of another step
+    assert "settings of the method: timestep 600, heads average" in run(*words, "--out", "a").stdout
+    assert "the method's heads says how to segment; add --segment" in refusal(run(PROMPT, "--heads", "average"))
+    assert "flip has no effect on images that are drawn" in refusal(run(PROMPT, "--segment", "--set", "flip=true"))
+
+    prompts = table(tmp_path / "p.csv", "prompt,name", '"cat, grass",one')
+    words = ("--csv", prompts, "--segment", "--threshold", 0.2, "--out", "d")
+    assert run(*words).exit_code == 0
+    assert Folder(tmp_path / "d").class_names == ("background", "cat", "grass")
+    assert "is from a run with other settings (method)" in refusal(run(*words, "--heads", "average"))
+
+
 def test_the_captions_of_sentences_are_their_classes(run: Run, tmp_path: Path) -> None:
     prompts = table(tmp_path / "p.csv", "prompt,name", "grass and a dog,one")
     classes = ("--classes", "cat", "--classes", "dog|puppy", "--classes", "grass")
@@ -202,7 +231,7 @@ def test_refusals(run: Run, tmp_path: Path, words: tuple[object, ...], sentence:
 
 
 def test_tables_that_are_none(tmp_path: Path) -> None:
-    for lines, sentence in ((["text", "cat"], "has no column 'prompt'"), (["prompt"], "has no line below")):
+    for lines, sentence in ((["texts", "cat"], "has no column 'prompt'"), (["prompt"], "has no line below")):
         with pytest.raises(ValueError, match=sentence):
             read_rows(table(tmp_path / "p.csv", *lines))
     (tmp_path / "p.csv").write_bytes(b"prompt\n\xff\xfe")

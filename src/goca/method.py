@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 View = tuple[int | float, bool]
 PAMR_ITERATIONS = 10
+LAST_TIMESTEP = 999
 LAYER_SETS = ("selected", "vanilla", "manual", "all", "reference")
 RULES = {
     "heads": ("head rule", "goca.maps.heads.HEAD_RULES"),
@@ -65,7 +66,8 @@ class Method:
         layer_set: whose cross-attention is aggregated: the ``"selected"`` layers of the model's spec, those of its
             published plain average (``"vanilla"``, which may also be refined by other layers), the hand-picked ones of
             its ``"manual"`` baseline, ``"all"`` layers of the denoiser, or the ``"reference"`` layer alone.
-        timesteps: how many timesteps around the model's own are averaged (1: the model's own alone).
+        timestep: noise level of the forward, a whole number of 1000; ``None`` takes the model's own.
+        timesteps: how many timesteps around that one are averaged (1: that one alone).
         flip: average with the horizontally flipped image.
         pamr: how many rounds of pixel-adaptive refinement draw the maps to the image's edges, see
             :mod:`goca.maps.pamr`; 0 leaves it out.
@@ -82,6 +84,7 @@ class Method:
     background: str = "offset"
     threshold: float | None = None
     layer_set: str = "selected"
+    timestep: int | None = None
     timesteps: int = 1
     flip: bool = False
     pamr: int = 0
@@ -97,6 +100,8 @@ class Method:
             warn("the layer set 'every'", "'all'", level=5)
             object.__setattr__(self, "layer_set", "all")
         look_up(LAYER_SETS, self.layer_set, "layer set")
+        if self.timestep is not None:
+            _check_count("timestep", self.timestep, 1, LAST_TIMESTEP)
         _check_count("timesteps", self.timesteps, 1)
         _check_count("pamr", self.pamr, 0)
         if self.refine_order is not None:
@@ -111,9 +116,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check_count(field: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{field} is a whole number of at least {least}, not {value!r}")
+def _check_count(field: str, value: Any, least: int, most: int | None = None) -> None:
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= (most or value):
+        return
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"{field} is a whole number {limits}, not {value!r}")
 
 
 PRESETS: dict[str, Method] = {
@@ -173,20 +180,26 @@ def find_methods(names: Sequence[str], refine: bool = True) -> dict[str, Method]
     return chosen if refine else {name: replace(each, refine_order=0, pamr=0) for name, each in chosen.items()}
 
 
-def ablation(spec: ModelSpec) -> dict[str, Method]:
+def ablation(spec: ModelSpec, method: Method | None = None) -> dict[str, Method]:
     """The rows of the paper's ablation: head aggregation, layer aggregation and rescaling, each alone and together,
     over plain averages; and the hand-picked layers where the model has some.
 
     Layer aggregation always chooses among the layers of ``paper``, where the plain averages may take others.
+
+    Args:
+        method: with all three, ``paper`` by default; its other settings (refinement, background ...) are those of every
+            row.
     """
-    paper = PRESETS["paper"]
+    method = method or PRESETS["paper"]
+    parts = ("heads", "layers", "rescale", "layer_set")
+    plain = replace(method, **{part: getattr(_VANILLA, part) for part in parts})
     rows = {
-        "none": _VANILLA,
-        "manual layers": PRESETS["manual"],
-        "head": replace(_VANILLA, heads=paper.heads),
-        "layer": replace(_VANILLA, layers=paper.layers, layer_set=paper.layer_set),
-        "rescale": replace(_VANILLA, rescale=paper.rescale),
-        "all": paper,
+        "none": plain,
+        "manual layers": replace(plain, layer_set="manual"),
+        "head": replace(plain, heads=method.heads),
+        "layer": replace(plain, layers=method.layers, layer_set=method.layer_set),
+        "rescale": replace(plain, rescale=method.rescale),
+        "all": method,
     }
     if not spec.manual_layers:
         del rows["manual layers"]
@@ -219,6 +232,13 @@ class ResolvedMethod:
     views: tuple[View, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of :class:`Method` as they are on the model, as JSON values."""
+        own = {name: getattr(self, name) for name in ("heads", "layers", "refine_order")}
+        timestep = self.views[0][0]
+        return {**vars(self.method), **own, "timestep": int(timestep) if timestep == int(timestep) else timestep}
+
 
 def check(method: Method, spec: ModelSpec, family: type[Backbone] | None = None) -> None:
     """Whether a method can work on a model, as far as can be told before the model is loaded.
@@ -227,11 +247,20 @@ def check(method: Method, spec: ModelSpec, family: type[Backbone] | None = None)
         family: of the model; by default that of the first pipeline that the spec names.
 
     Raises:
-        ValueError: it cannot: hand-picked layers where the model has none, or layer weights and refinement without
-            self-attention maps.
+        ValueError: it cannot: hand-picked layers where the model has none, layer weights and refinement without
+            self-attention maps, or timesteps beyond the schedule.
     """
     if method.layer_set == "manual" and not spec.manual_layers:
-        raise ValueError(f"{spec.name} has no hand-picked layers for the preset 'manual'; take 'paper' or 'vanilla'")
+        raise ValueError(
+            f"{spec.name} has no hand-picked layers for the preset 'manual' and its layer set 'manual'; take the "
+            "preset 'paper' or 'vanilla', or the layer set 'selected', 'vanilla', 'all' or 'reference'"
+        )
+    highest = max(timestep for timestep, _ in _views(method, spec))
+    if highest > LAST_TIMESTEP:
+        raise ValueError(
+            f"{method.timesteps} timesteps around {method.timestep or spec.timestep} reach {highest}, beyond "
+            f"{LAST_TIMESTEP}; take fewer timesteps or a lower timestep"
+        )
     by_self_attention = method.layers not in (None, "vanilla") or (method.refine_order or 0) > 0
     if by_self_attention and not (family or BACKBONES[spec.pipelines[0]]).self_maps:
         raise ValueError(
@@ -272,13 +301,14 @@ def resolve(method: Method, spec: ModelSpec, backbone: Backbone, fast: bool = Fa
         reference_layer=spec.reference_layer,
         refine_layers=refine_layers,
         refine_order=spec.refine_order if method.refine_order is None else method.refine_order,
-        views=_views(method, spec.exact_timestep),
+        views=_views(method, spec),
         notes=_notes(method, spec, backbone, cross),
     )
 
 
-def _views(method: Method, timestep: int | float) -> tuple[View, ...]:
+def _views(method: Method, spec: ModelSpec) -> tuple[View, ...]:
     """Timesteps t, 1.5 t, t / 1.5, 2 t, t / 2 ..., each as it is and, with ``flip``, mirrored."""
+    timestep = spec.exact_timestep if method.timestep is None else method.timestep
     factors = [1.0, *(factor for k in range(1, method.timesteps) for factor in (1 + 0.5 * k, 1 / (1 + 0.5 * k)))]
     timesteps = [timestep, *(round(timestep * factor) for factor in factors[1 : method.timesteps])]
     return tuple((each, flipped) for each in timesteps for flipped in ((False, True) if method.flip else (False,)))

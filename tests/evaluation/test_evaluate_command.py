@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -150,9 +151,91 @@ def test_by_protocol_paper_the_caption_file_is_the_list(toy_run: Run) -> None:
     assert not Path("o").exists()
 
 
+def test_settings_of_the_method_hold_for_every_method(toy_run: Run) -> None:
+    words = ("evaluate", "--dataset", "voc", "--limit", 1, "--heads", "cosine", "--set", "pamr=2", "--timestep", 50)
+    words = (*words, "--layers", "mse", "--layer-set", "all", "--rescale", "raw", "--refine-order", 0)
+    words = (*words, "--background-rule", "avg", "--set", "threshold=0.3", "--protocol", "paper")
+    answer = json.loads(toy_run(*words, "--json").stdout)
+    given = {"heads": "cosine", "layers": "mse", "layer_set": "all", "rescale": "raw", "refine_order": 0}
+    given |= {"background": "avg", "timestep": 50, "pamr": 2}
+    for name in ("vanilla", "paper"):
+        assert given.items() <= answer["settings"]["methods"][name].items()
+        assert given.items() <= answer["methods"][name].items()
+    assert [entry["threshold"] for entry in answer["results"]] == [0.3, 0.3]  # instead of the sweep
+    own = json.loads(toy_run("evaluate", "--dataset", "voc", "--limit", 1, "--json").stdout)
+    assert (own["methods"]["paper"]["timestep"], own["methods"]["paper"]["refine_order"]) == (100, 1)
+    shown = " ".join(toy_run(*words).stdout.split())
+    assert "settings of the method: timestep 50, heads cosine, layers mse, layer_set all" in shown and "pamr 2" in shown
+
+    answer = json.loads(toy_run("ablate", *words[1:-4], "--json").stdout)
+    rows = {name: row["heads"] for name, row in answer["settings"]["methods"].items()}
+    assert rows == {"none": "average", "head": "cosine", "layer": "average", "rescale": "average", "all": "cosine"}
+    assert {row["timestep"] for row in answer["settings"]["methods"].values()} == {50}
+
+
+def test_a_setting_without_effect_is_noted(toy_run: Run) -> None:
+    words = ("evaluate", "--dataset", "voc", "--limit", 1, "--presets", "paper", "--layer-set", "reference")
+    assert "note: layer rule 'mse' has no effect: only one layer" in toy_run(*words, "--layers", "mse").stderr
+
+
+def test_several_models_and_methods(toy_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(options: Any) -> Any:
+        loaded.append(options.model)
+        return toy.segmenter({"scenes-dit": "dit", "scenes-unet": "unet"}[options.model])
+
+    monkeypatch.setattr("goca.cli.options.ModelOptions.load", load)
+    words = ("evaluate", "--dataset", "voc", "--presets", "vanilla,paper,daam", "--csv", "t/all.csv", "--out", "o")
+    result = toy_run(*words, "--model", "scenes-dit,scenes-unet", "--model", "scenes-dit", "--json")
+    assert result.exit_code == 1 and loaded == ["scenes-dit", "scenes-unet"]  # image 1 cannot be read
+    answer = json.loads(result.stdout)
+    assert list(answer) == ["models"] and len(answer["models"]) == 2
+    for each, name in zip(answer["models"], loaded, strict=True):
+        written = json.loads(Path(f"o/{name}/results.json").read_text())
+        assert [entry["miou"] for entry in each["results"]] == [entry["miou"] for entry in written["results"]]
+        assert [entry["difference"] is None for entry in each["results"]] == [True, False, False]
+        for entry in each["results"]:
+            assert entry["interval"][0] <= entry["miou"] <= entry["interval"][1]
+    first, _, third = answer["models"][1]["results"]
+    assert third["difference"]["value"] == pytest.approx(third["miou"] - first["miou"], abs=1e-12)
+
+    with Path("t/all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["preset"] for row in rows] == ["vanilla", "paper", "daam"] * 2
+    assert float(rows[5]["miou"]) == third["miou"] and float(rows[5]["difference"]) == third["difference"]["value"]
+    assert rows[0]["difference"] == "" and float(rows[5]["low"]) == third["interval"][0]
+    for row, result in zip(rows, [each for model in answer["models"] for each in model["results"]], strict=True):
+        shares = {key.removeprefix("iou "): float(row[key]) for key in row if key.startswith("iou ") and row[key]}
+        assert shares == result["per_class"]
+
+    Path("o/scenes-unet/records.jsonl").unlink()  # killed between the models
+    assert json.loads(toy_run(*words, "--model", "scenes-dit,scenes-unet", "--resume", "--json").stdout) == answer
+    shown = toy_run("evaluate", "--dataset", "voc", "--model", "scenes-dit,scenes-unet", "--limit", 1)
+    assert shown.stdout.count("mIoU - vanilla") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--heads", "dot"), "unknown head rule 'dot'"),
+        (("--layers", "cosine"), "unknown layer rule 'cosine'; choose one of dot-product similarity"),
+        (("--layer-set", "up_blocks.9"), "unknown layer set 'up_blocks.9'; choose one of selected"),
+        (("--layer-set", "manual"), "scenes-dit has no hand-picked layers"),
+        (("--rescale", "sum"), "unknown rescaling rule 'sum'"),
+        (("--background-rule", "min"), "unknown background rule 'min'"),
+        (("--timestep", 1000), "timestep is a whole number from 1 to 999, not 1000"),
+        (("--timestep", 700, "--set", "timesteps=2"), "2 timesteps around 700 reach 1050, beyond 999"),
+        (("--set", "heads"), "'heads' sets nothing; write KEY=VALUE"),
+        (("--set", "head=cosine"), "unknown setting of the method 'head' (did you mean 'heads'?)"),
+        (("--set", "flip=1"), "flip is True or False, not '1'"),
+        (("--set", "pamr=-1"), "pamr is a whole number of at least 0, not -1"),
+        (("--heads", "cosine", "--set", "heads=cosine"), "the method's heads is given twice"),
+        (("--csv", "."), ". is a folder; name a file for the table"),
+        (("--csv", "file/x.csv"), "cannot write to the folder file (file is a file)"),
+        (("--model", "scenes-dit,scenes-ditt"), "unknown model 'scenes-ditt' (did you mean 'scenes-dit'?)"),
+        (("--model", "scenes-dit,sana", "--layers", "mse"), "sana has no self-attention maps"),
+        (("--model", "scenes-dit,scenes-unet", "--lora", "x"), "--lora belongs to one model; leave it out"),
         (("--presets", "paper,best"), "unknown preset 'best'; choose one of"),
         (("--presets", ","), "name at least one preset"),
         (("--protocol", "mine"), "unknown protocol 'mine'; choose one of paper, standard"),

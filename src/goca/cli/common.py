@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -109,6 +109,14 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Text without control characters."""
         return super().render_str(visible(text), **options)
+
+
+def print_settings(settings: Mapping[str, Any]) -> None:
+    """Say which settings of the method were named on the command line, if any."""
+    from goca.method_settings import describe
+
+    if settings:
+        say(f"settings of the method: {describe(settings)}")
 
 
 @contextlib.contextmanager

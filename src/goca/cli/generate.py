@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goca.cli.common import clean_stdout, print_json, progress, say, split_classes
-from goca.cli.options import DeviceOptions, JsonOption, OutOption
+from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes
+from goca.cli.options import DeviceOptions, JsonOption, MethodOptions, OutOption
 from goca.storage.atomic import check_folder
 
 if TYPE_CHECKING:
     from goca.guidance.drawing import DrawnPrompt, DrawnTable
+    from goca.guidance.generate import Generator
 
 
 def generate(
     model: DeviceOptions,
+    method: MethodOptions,
     prompt: Annotated[str | None, typer.Argument(help='What to draw: "a cat, grass, sky".')] = None,
     table: Annotated[
         Path | None,
-        typer.Option("--csv", help="Draw every line of this CSV file: columns prompt, and if wanted seed and name."),
+        typer.Option(
+            "--csv",
+            help="Draw every line of this CSV file: columns prompt (or text), if wanted seed, name (or image_id).",
+        ),
     ] = None,
     guidance: Annotated[
         str, typer.Option(help="cfg (plain), s-cfg (regions by the original rule) or goca (regions by GoCA's maps).")
@@ -60,6 +66,8 @@ def generate(
             raise ValueError("--show-masks and --compare draw one prompt; leave out --csv")
         if classes and not segment:
             raise ValueError("--classes says what to segment; add --segment")
+        settings = method.settings
+        check_settings(settings, segment)
         named = split_classes(classes) if classes else None
         sides = read_size(size)
         check_folder(out)
@@ -68,20 +76,38 @@ def generate(
         from goca.guidance.table import read_rows
 
         rows, bad = ([], []) if table is None else read_rows(table, seed)
-        make = Generator(model.load(), guidance, scale=scale, steps=steps, size=sides, every=every)
+        make = Generator(model.load(settings=settings), guidance, scale=scale, steps=steps, size=sides, every=every)
         with progress("drawing") as report:
             if prompt is None:
                 drawn = draw_table(make, rows, out, segment=segment, classes=named, progress=report)
             else:
                 sheets = {"show_masks": show_masks, "compare": compare}
                 one = draw_prompt(make, prompt, seed, out, segment=segment, classes=named, **sheets, progress=report)
+    if not as_json:
+        print_settings(settings)
     if prompt is None:
         print_table(drawn, bad, out, as_json)
     else:
-        print_prompt(one, make.scale, as_json)
+        print_prompt(one, make, as_json)
 
 
-def print_prompt(drawn: DrawnPrompt, scale: float, as_json: bool) -> None:
+def check_settings(settings: Mapping[str, Any], segment: bool) -> None:
+    """Refuse settings of the method that do nothing here.
+
+    Raises:
+        ValueError: nothing is segmented, or a setting of forwards that are not made.
+    """
+    if settings and not segment:
+        raise ValueError(f"the method's {next(iter(settings))} says how to segment; add --segment")
+    useless = [name for name in ("timesteps", "flip") if name in settings]
+    if useless:
+        raise ValueError(
+            f"the method's {useless[0]} has no effect on images that are drawn, whose maps are recorded on the way; "
+            "leave it out"
+        )
+
+
+def print_prompt(drawn: DrawnPrompt, make: Generator, as_json: bool) -> None:
     """Say where the files are."""
     result, files = drawn.result, {key: str(path) for key, path in drawn.files.items()}
     for note in result.notes:
@@ -94,7 +120,8 @@ def print_prompt(drawn: DrawnPrompt, scale: float, as_json: bool) -> None:
             "prompt": result.prompt,
             "seed": result.seed,
             "guidance": result.guidance,
-            "scale": scale,
+            "scale": make.scale,
+            "method": None if drawn.classes is None else make.segmenter.resolve().settings,
             "classes": None if drawn.classes is None else list(drawn.classes),
             "files": files,
             "notes": list(result.notes),

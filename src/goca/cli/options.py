@@ -6,14 +6,16 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperOption
+
+from goca.cli.common import split_list
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import Workers
@@ -31,12 +33,22 @@ CHOICES = {
     "questions": ("goca.captioning.request", "QUESTIONS"),
     "dtypes": ("goca.models.devices", "DTYPES"),
     "guidance": ("goca.guidance.generate", "GUIDANCE"),
+    "heads": ("goca.maps.heads", "HEAD_RULES"),
+    "layers": ("goca.maps.layers", "LAYER_RULES"),
+    "layer_sets": ("goca.method", "LAYER_SETS"),
+    "rescaling": ("goca.maps.rescale", "RESCALE_RULES"),
+    "backgrounds": ("goca.maps.background", "BACKGROUND_RULES"),
+    "settings": ("goca.method_settings", "FIELDS"),
 }
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results.")]
+CsvOption = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Write also this CSV file: a row per method, with intervals and the IoU of each class."),
+]
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class DeviceOptions:
         ),
     ] = None
 
-    def load(self, preset: str | None = None) -> Segmenter:
+    def load(self, preset: str | None = None, settings: Mapping[str, Any] | None = None) -> Segmenter:
         """The segmenter, without progress bars: loading takes a second, and downloads keep their own."""
         import diffusers
         import transformers
@@ -67,7 +79,7 @@ class DeviceOptions:
         transformers.utils.logging.disable_progress_bar()
         from goca.segmenter import Segmenter
 
-        return Segmenter.from_pretrained(**self.arguments(preset))
+        return Segmenter.from_pretrained(**self.arguments(preset, settings))
 
     def check(self, methods: Iterable[Method]) -> None:
         """Refuse methods that cannot work on the model, as far as can be told before it is loaded."""
@@ -79,12 +91,23 @@ class DeviceOptions:
             for method in methods:
                 check(method, spec)
 
-    def arguments(self, preset: str | None = None) -> dict[str, Any]:
-        """Arguments of :meth:`goca.Segmenter.from_pretrained`."""
-        from goca.models.specs import DEFAULT_MODEL
+    def arguments(self, preset: str | None = None, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Arguments of :meth:`goca.Segmenter.from_pretrained`.
 
-        options = {name: value for name, value in vars(self).items() if name != "model"}
-        return {"name": self.model or DEFAULT_MODEL, "method": preset, **options}
+        Args:
+            preset: the method; by default the model's own.
+            settings: fields of the method that differ from it.
+        """
+        from goca.method import find_method
+        from goca.models.specs import DEFAULT_MODEL, MODELS, ModelSpec
+
+        name = self.model or DEFAULT_MODEL
+        method: Method | str | None = preset
+        if settings:
+            own = MODELS[name].preset if name in MODELS else ModelSpec.preset
+            method = replace(find_method(preset or own), **settings)
+        options = {key: value for key, value in vars(self).items() if key != "model"}
+        return {"name": name, "method": method, **options}
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,76 @@ class ModelOptions(DeviceOptions):
     def unnamed(self) -> dict[str, str]:
         """What a loaded segmenter does not tell of itself."""
         return {key: value for key in ("revision", "lora") if (value := getattr(self, key)) is not None}
+
+
+@dataclass(frozen=True)
+class ModelsOptions(ModelOptions):
+    """The same for one or several models."""
+
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name shown by 'goca models', hub id, local folder or checkpoint file; several separated by commas or "
+            "by repeating --model. Default: scenes-dit."
+        ),
+    ] = None  # type: ignore[assignment]
+
+    def each(self) -> list[ModelOptions]:
+        """The options of every model.
+
+        Raises:
+            ValueError: several models with a revision or LoRA, which belong to one, or a name that nothing has.
+        """
+        from goca.models.loading import find_source
+
+        given: list[str] = self.model or []
+        names = list(
+            dict.fromkeys(
+                name for entry in given for name in ([entry] if Path(entry).exists() else split_list([entry]))
+            )
+        )
+        for name in names:
+            find_source(name)
+        if len(names) > 1 and self.unnamed:
+            raise ValueError(f"--{next(iter(self.unnamed))} belongs to one model; leave it out, or name one --model")
+        return [ModelOptions(**{**vars(self), "model": name}) for name in names or (None,)]
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Single settings of the method, instead of the preset's."""
+
+    timestep: Annotated[
+        int | None, typer.Option(help="Noise level of the forward, 1 to 999. Default: the model's own.")
+    ] = None
+    heads: Annotated[str | None, typer.Option(help="Rule that weighs heads: {heads}.")] = None
+    layers: Annotated[str | None, typer.Option(help="Rule that weighs layers: {layers}.")] = None
+    layer_set: Annotated[str | None, typer.Option(help="Layers that are aggregated: {layer_sets}.")] = None
+    rescale: Annotated[str | None, typer.Option(help="Rescaling rule: {rescaling}.")] = None
+    refine_order: Annotated[
+        int | None, typer.Option(help="How often the self-attention is applied to the maps; 0 switches it off.")
+    ] = None
+    background_rule: Annotated[str | None, typer.Option(help="Rule of the background's score: {backgrounds}.")] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Score of the background, which gets the pixels where no class scores more. In an evaluation it "
+            "stands instead of the protocol's sweep or default."
+        ),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the method, may be repeated: {settings}."),
+    ] = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of :class:`goca.method.Method` that are given."""
+        from goca.method_settings import read_settings
+
+        options = {**vars(self), "background": self.background_rule, "set_": None, "background_rule": None}
+        given = [f"{field}={value}" for field, value in options.items() if value is not None]
+        return read_settings([*given, *(self.set_ or [])])
 
 
 @dataclass(frozen=True)
@@ -147,9 +240,6 @@ class EvaluationOptions:
             "their words and lists, which look at the target labels for the classes and the best threshold."
         ),
     ] = "standard"
-    threshold: Annotated[
-        float | None, typer.Option(help="Threshold of the background, instead of the protocol's sweep or default.")
-    ] = None
     captions: Annotated[
         str | None,
         typer.Option(
@@ -173,18 +263,22 @@ class EvaluationOptions:
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the results in the folder of --out.")] = False
 
-    def open(self) -> Experiment:
-        """Open the data set, after a look at the folder."""
+    def open(self, threshold: float | None = None) -> Experiment:
+        """Open the data set, after a look at the folder.
+
+        Args:
+            threshold: of the background, for all methods.
+        """
         from goca.evaluation.experiment import Experiment, check_out
 
         check_out(self.out, self.resume)
-        names = ("dataset", "root", "split", "protocol", "threshold", "captions", "alignment", "limit", "seed")
-        return Experiment.open(**{name: getattr(self, name) for name in names})
+        names = ("dataset", "root", "split", "protocol", "captions", "alignment", "limit", "seed")
+        return Experiment.open(**{name: getattr(self, name) for name in names}, threshold=threshold)
 
     @property
     def writing(self) -> dict[str, Any]:
-        """Arguments of :meth:`goca.evaluation.experiment.Experiment.run`."""
-        return {"batch": self.batch, "out": self.out, "resume": self.resume}
+        """Arguments of :meth:`goca.evaluation.experiment.Experiment.run`, but for the folder."""
+        return {"batch": self.batch, "resume": self.resume}
 
 
 def grouped(command: Function) -> Function:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goca.cli.common import clean_stdout, print_json, progress, say, split_classes, split_list
-from goca.cli.options import JsonOption, ModelOptions, OutOption, RayOptions
+from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes, split_list
+from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption, RayOptions
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
@@ -22,6 +22,7 @@ def segment(
         typer.Option(help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman".'),
     ],
     model: ModelOptions,
+    method: MethodOptions,
     ray: RayOptions,
     caption: Annotated[
         str | None, typer.Option(help="A sentence that describes the images and mentions the classes.")
@@ -30,9 +31,6 @@ def segment(
         list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Score of the background, which gets the pixels where no class scores more.")
-    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     out: OutOption = Path("goca-out"),
     as_json: JsonOption = False,
@@ -49,36 +47,43 @@ def segment(
     request: dict[str, Any] = {
         "caption": caption,
         "background": split_list(background or []),
-        "threshold": threshold,
         "seed": seed,
     }
     with clean_stdout():
         from goca.storage.atomic import check_folder
 
+        settings = method.settings
         check_folder(out)
-        workers = ray.connect(model.arguments(preset))
+        workers = ray.connect(model.arguments(preset, settings))
         if workers is not None:
             answer = workers.segment(images, names, out, **request)
         else:
             from goca.segment_many import check_images, segment_many
 
             check_images(images)
-            segmenter = model.load(preset)
+            segmenter = model.load(preset, settings)
+            resolved = segmenter.resolve()
             with progress("segmenting") as report:
                 saved = segment_many(segmenter, images, names, out, **request, progress=report)
     if workers is not None:
-        print_rows(answer, out, as_json)
+        print_rows(answer, out, as_json, settings)
     else:
-        print_files(saved, as_json)
+        print_files(saved, as_json, settings, resolved.settings)
 
 
-def print_files(saved: SavedSegmentations, as_json: bool) -> None:
-    """Say where the files of each image are."""
+def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, Any], complete: dict[str, Any]) -> None:
+    """Say where the files of each image are.
+
+    Args:
+        settings: those of the method that were named on the command line.
+        complete: all settings, as they are on the model.
+    """
     for note in saved.notes:
         say(f"note: {note}", error=True)
     if as_json:
         print_json(
             {
+                "method": complete,
                 "results": [
                     {
                         "image": each.image,
@@ -87,24 +92,26 @@ def print_files(saved: SavedSegmentations, as_json: bool) -> None:
                         "notes": list(each.notes),
                     }
                     for each in saved.images
-                ]
+                ],
             }
         )
         return
+    print_settings(settings)
     for each in saved.images:
         areas = ", ".join(f"{name} {share:.0%}" for name, share in each.areas.items())
         say(f"{each.image}: {areas}")
         say(f"  {each.files['overlay']}")
 
 
-def print_rows(answer: ParquetSegmentations, out: Path, as_json: bool) -> None:
+def print_rows(answer: ParquetSegmentations, out: Path, as_json: bool, settings: dict[str, Any]) -> None:
     """Say what failed; exit code 1 where an image did."""
     for path, reason in answer.failures:
         say(f"note: {path} failed: {reason}", error=True)
     if as_json:
         failed = [{"image": path, "reason": reason} for path, reason in answer.failures]
-        print_json({"images": answer.count, "failures": failed, "out": str(out)})
+        print_json({"images": answer.count, "failures": failed, "out": str(out), "method_settings": settings})
     else:
+        print_settings(settings)
         say(f"{answer.count - len(answer.failures)} of {answer.count} images segmented: {out}")
     if answer.failures:
         raise typer.Exit(1)

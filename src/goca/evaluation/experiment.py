@@ -26,7 +26,7 @@ from goca.evaluation.runner import BATCH, Compute, count_images, evaluate
 from goca.evaluation.summary import summarise
 from goca.evaluation.task import CLASSES, MIGRATIONS, OWN, Task, configuration
 from goca.lookup import look_up
-from goca.method import Method, ablation, check
+from goca.method import Method, ablation
 from goca.models.specs import ModelSpec
 from goca.segmenter import Segmenter
 from goca.storage.atomic import check_folder, write_atomically
@@ -165,8 +165,8 @@ class Experiment:
 
         Returns:
             ``dataset``, ``image_list`` (where the images' names come from), ``words`` (see :attr:`words`), ``model``,
-            ``fast``, ``captions_without_image``, ``notes``, ``settings``, and the entries of
-            :func:`goca.evaluation.summary.summarise`.
+            ``fast``, ``captions_without_image``, ``methods`` (each one's settings as they are on the model), ``notes``,
+            ``settings``, and the entries of :func:`goca.evaluation.summary.summarise`.
 
         Raises:
             ValueError: a method that the model cannot run, or results of other settings in the folder.
@@ -175,8 +175,7 @@ class Experiment:
         folder = None if out is None else Path(out)
         check_out(folder, resume)
         spec = segmenter.model.spec
-        for method in methods.values():
-            check(method, spec, type(segmenter.model.backbone))
+        resolved = {name: segmenter.resolve(method) for name, method in methods.items()}
         task = Task(self.dataset.classes, methods, self.protocol, self.captions.source, self.alignment, self.seed)
         settings = {
             **configuration(
@@ -208,7 +207,12 @@ class Experiment:
             "model": spec.name,
             "fast": segmenter.fast,
             "captions_without_image": len(self.captions.unused),
-            "notes": [*unknown_words(spec, task.class_names), *caption_notes(self.captions, self.count)],
+            "methods": {name: each.settings for name, each in resolved.items()},
+            "notes": [
+                *unknown_words(spec, task.class_names),
+                *caption_notes(self.captions, self.count),
+                *dict.fromkeys(note for each in resolved.values() for note in each.notes),
+            ],
             **summarise(results, task),
             "settings": settings,
         }
@@ -217,10 +221,10 @@ class Experiment:
             write_report(folder / "report.html", answer, segmenter, self.dataset, task, results)
         return answer
 
-    def ablate(self, segmenter: Segmenter, **options: Any) -> dict[str, Any]:
-        """What head aggregation, layer aggregation and rescaling add, see
+    def ablate(self, segmenter: Segmenter, method: Method | None = None, **options: Any) -> dict[str, Any]:
+        """What head aggregation, layer aggregation and rescaling add to plain averages, see
         :func:`goca.method.ablation`; otherwise as :meth:`run`."""
-        return self.run(segmenter, ablation(segmenter.model.spec), **options)
+        return self.run(segmenter, ablation(segmenter.model.spec, method), **options)
 
 
 def check_out(out: Path | None, resume: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Integer
+from jaxtyping import Bool, Float64, Int64, Integer, Shaped
 
 from goca.lookup import look_up
 
@@ -60,17 +60,18 @@ def pixel_accuracy(counts: Int64[np.ndarray, "classes classes"]) -> float:
     return float(counts.trace() / max(1, counts.sum()))
 
 
-def paper_mean(intersections_unions: Int64[np.ndarray, "classes 2"]) -> float:
+def paper_mean(intersections_unions: Shaped[np.ndarray, "*sets classes 2"]) -> Float64[np.ndarray, "*sets"]:
     """Mean over all classes of intersection / (union + 1e-8); a class that never occurs counts 0."""
-    intersection, union = intersections_unions.T
-    return float(np.mean(intersection / (union + 1e-8)))
+    intersection, union = np.moveaxis(intersections_unions, -1, 0)
+    return np.asarray(np.mean(intersection / (union + 1e-8), axis=-1))
 
 
-def standard_mean(intersections_unions: Int64[np.ndarray, "classes 2"]) -> float:
+def standard_mean(intersections_unions: Shaped[np.ndarray, "*sets classes 2"]) -> Float64[np.ndarray, "*sets"]:
     """Mean of intersection / union over the classes that occur or are predicted; 0 where there are none."""
-    intersection, union = intersections_unions.T
+    intersection, union = np.moveaxis(intersections_unions, -1, 0)
     occurs = union > 0
-    return float(np.mean(intersection[occurs] / union[occurs])) if occurs.any() else 0.0
+    shares = np.divide(intersection, union, out=np.zeros(union.shape), where=occurs)
+    return np.asarray(shares.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1))
 
 
 MEANS = {"paper": paper_mean, "standard": standard_mean}  # by protocol
@@ -82,7 +83,7 @@ def mean_iou(intersections_unions: Int64[np.ndarray, "classes 2"], protocol: str
     Raises:
         ValueError: unknown protocol.
     """
-    return look_up(MEANS, protocol, "protocol")(intersections_unions)
+    return float(look_up(MEANS, protocol, "protocol")(intersections_unions))
 
 
 def boundary_band(labels: Integer[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:

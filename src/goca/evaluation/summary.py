@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from goca.evaluation.bootstrap import resampled_miou
 from goca.evaluation.counting import Totals
+from goca.evaluation.generation.statistics import interval
 from goca.evaluation.metrics import (
     boundary_intersection_union,
     class_iou,
@@ -22,16 +24,16 @@ def summarise(results: Sequence[ImageResult], task: Task) -> dict[str, Any]:
     """Per method the metrics, and what went wrong.
 
     Returns:
-        ``results``, one entry per method (see :func:`method_result`); ``failures``, the images that do not count, with
-        the reason; ``missed``, by class the number of images whose caption does not name it though it is there;
-        ``never_named``, classes of the target that no caption named.
+        ``results``, one entry per method (see :func:`method_result` and :func:`with_intervals`); ``failures``, the
+        images that do not count, with the reason; ``missed``, by class the number of images whose caption does not name
+        it though it is there; ``never_named``, classes of the target that no caption named.
     """
     good = sorted((result for result in results if result.error is None), key=lambda result: result.index)
     names = task.class_names
     missing = [index for result in good for index in result.missing]
     named = {index for result in good for index in result.named}
     return {
-        "results": [method_result(name, good, task) for name in task.methods],
+        "results": with_intervals([method_result(name, good, task) for name in task.methods], good, task),
         "failures": [
             {"image": result.name, "reason": result.error}
             for result in sorted(results, key=lambda result: result.index)
@@ -68,6 +70,31 @@ def method_result(name: str, results: Sequence[ImageResult], task: Task) -> dict
         **({"sweep": sweep} if len(thresholds) > 1 else {}),
         "confusion": [[int(row), int(col), int(confusion[row, col])] for row, col in np.argwhere(confusion)],
     }
+
+
+def with_intervals(
+    entries: Sequence[dict[str, Any]], results: Sequence[ImageResult], task: Task
+) -> list[dict[str, Any]]:
+    """Entries of :func:`method_result` with 95% intervals over the images, see
+    :func:`goca.evaluation.bootstrap.resampled_miou`.
+
+    Returns:
+        each with ``interval``, [low, high] of ``miou`` (none for less than two images), and ``difference``, ``miou``
+        minus the first method's on the same images as {``value``, ``low``, ``high``} (none for the first itself).
+    """
+    if len(results) < 2:
+        return [{**entry, "interval": None, "difference": None} for entry in entries]
+    classes, first = len(task.classes), None
+    found: list[dict[str, Any]] = []
+    for entry in entries:
+        name = entry["preset"]
+        steps = len(task.protocol.thresholds_for(task.methods[name]))
+        sets = resampled_miou([each.counts[name] for each in results], classes, steps, task.protocol.name)
+        own = interval(sets)
+        difference = None if first is None else interval(sets - first)
+        first = sets if first is None else first
+        found.append({**entry, "interval": [own["low"], own["high"]], "difference": difference})
+    return found
 
 
 def image_miou(result: ImageResult, name: str, step: int, task: Task) -> float:

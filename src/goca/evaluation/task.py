@@ -190,6 +190,11 @@ def add_published_protocol(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "protocol": {**config["protocol"], "limit": None, "as_published": False}}
 
 
-MIGRATIONS = (rename_method_settings, add_published_protocol)
+def add_method_timestep(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of format 3 with the method's own timestep of format 4, which was the model's before."""
+    return {**config, "methods": {name: {**each, "timestep": None} for name, each in config["methods"].items()}}
+
+
+MIGRATIONS = (rename_method_settings, add_published_protocol, add_method_timestep)
 
 __getattr__ = module_attribute(__name__)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from goca.classes import BACKGROUND
 from goca.export.folder import write_png
 from goca.guidance.generate import GUIDANCE, Generation, Generator, mentioned, name_things
 from goca.guidance.sheet import sheet
 from goca.guidance.table import DatasetFolder, Row
+from goca.method import find_method
 from goca.storage.atomic import write_atomically
 from goca.storage.names import file_names
 from goca.text.prompt import split_synonyms
@@ -129,6 +131,8 @@ def draw_table(
     folder_classes = [split_synonyms(entry)[0] for entry in classes or ()] or [
         name for row in good for name in named[row.name]
     ]
+    if make.segmenter.method.threshold is not None:
+        folder_classes.insert(0, BACKGROUND)
     folder = DatasetFolder(out, describe_run(make, segment, classes), folder_classes if segment else None)
     finished: list[Row] = []
     missing: list[Row] = []
@@ -173,9 +177,11 @@ def plan_classes(
 
 
 def describe_run(make: Generator, segment: bool, classes: Sequence[str] | None) -> dict[str, object]:
-    """What the images of a table depend on."""
+    """What the images of a table depend on, and their labels if the method is not the model's own."""
+    segmenter = make.segmenter
+    changed = segment and segmenter.method != find_method(segmenter.model.spec.preset)
     return {
-        "model": make.segmenter.model.spec.name,
+        "model": segmenter.model.spec.name,
         "guidance": make.guidance,
         "scale": make.scale,
         "steps": make.steps,
@@ -183,4 +189,5 @@ def describe_run(make: Generator, segment: bool, classes: Sequence[str] | None) 
         "every": make.every,
         "segment": segment,
         "classes": None if classes is None else list(classes),
+        **({"method": asdict(segmenter.method)} if changed else {}),
     }

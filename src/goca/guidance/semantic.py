@@ -96,7 +96,8 @@ class SemanticGuidance:
     def segmentation(self, image: Image, classes: Sequence[str], index: int = 0) -> Segmentation:
         """Segment an image of the last call by what was recorded while it was drawn, without another forward.
 
-        The maps are those of the step next to 1.5 times the timestep at which the model segments given images.
+        The maps are those of the step next to the timestep of the segmenter's method; where that leaves it to the
+        model, next to 1.5 times the timestep at which the model segments given images.
 
         Args:
             image: what the pipeline gave.
@@ -184,7 +185,7 @@ class SemanticGuidance:
         """Index of the step whose maps a segmentation is made of."""
         if not self.segment:
             return ()
-        wanted = SEGMENT_AT * self.segmenter.model.spec.timestep
+        wanted = self.segmenter.method.timestep or SEGMENT_AT * self.segmenter.model.spec.timestep
         return (min(range(len(timesteps)), key=lambda index: abs(timesteps[index] - wanted)),)
 
     def _scale(self, arguments: Mapping[str, Any]) -> float:

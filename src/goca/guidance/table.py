@@ -29,6 +29,7 @@ from goca.storage.captions import save_captions
 from goca.storage.json_reader import read_json
 
 SETTINGS = "settings.json"
+PUBLISHED_COLUMNS = {"text": "prompt", "image_id": "name"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Row:
 
 
 def read_rows(path: str | Path, seed: int = 0) -> tuple[list[Row], list[str]]:
-    """Rows of a CSV file with a column ``prompt`` and, where wanted, ``seed`` and ``name``.
+    """Rows of a CSV file with a column ``prompt`` and, where wanted, ``seed`` and ``name``; ``text`` and ``image_id``,
+    as the published tables of prompts have them, stand for ``prompt`` and ``name``.
 
     Args:
         seed: for rows that give none.
@@ -56,7 +58,8 @@ def read_rows(path: str | Path, seed: int = 0) -> tuple[list[Row], list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            if "prompt" not in (reader.fieldnames or ()):
+            reader.fieldnames = name_columns(reader.fieldnames or ())
+            if "prompt" not in reader.fieldnames:
                 raise ValueError(f"{path} has no column 'prompt'; name the columns in its first line, e.g. prompt,seed")
             entries = [(reader.line_num, entry) for entry in reader]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -75,6 +78,11 @@ def read_rows(path: str | Path, seed: int = 0) -> tuple[list[Row], list[str]]:
     if not entries:
         raise ValueError(f"{path} has no line below its columns' names; add a prompt")
     return list(rows.values()), bad
+
+
+def name_columns(names: Sequence[str]) -> list[str]:
+    """Our names of columns for the published ones, which stay beside ours."""
+    return [name if PUBLISHED_COLUMNS.get(name, name) in names else PUBLISHED_COLUMNS[name] for name in names]
 
 
 def read_row(line: int, number: int, entry: dict[str | None, Any], seed: int) -> Row:

@@ -97,7 +97,7 @@ def load(
 def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
     import diffusers
 
-    source = _resolve(name)
+    source = find_source(name)
     if Path(source).is_file():
         return _read_single_file(source, dtype)
     spec = MODELS.get(name)
@@ -202,8 +202,12 @@ def wrap(name: str, pipeline: Any) -> LoadedModel:
     return LoadedModel(replace(spec, parameters=parameters, image_size=size), pipeline, backbone)
 
 
-def _resolve(name: str) -> str:
-    """Hub id or folder behind what the user typed."""
+def find_source(name: str) -> str:
+    """Hub id or folder behind what the user typed.
+
+    Raises:
+        ValueError: a name that nothing has.
+    """
     if name not in MODELS and (Path(name).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", name)):
         return name
     hint = ", a hub id like owner/name, or an existing local folder or checkpoint file"

@@ -1,0 +1,63 @@
+"""Results of an evaluation as one CSV table: a row for each model and method, a column for the IoU of each class."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from goca.storage.atomic import check_folder, write_atomically
+
+
+def check_csv(path: Path | None) -> None:
+    """Raise ``ValueError`` or ``OSError`` early where the file cannot be written."""
+    if path is None:
+        return
+    check_folder(path.parent)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file for the table, for example {path / 'results.csv'}")
+
+
+def write_csv(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table of these answers of :meth:`goca.evaluation.experiment.Experiment.run`; shares are in [0, 1], and
+    a class that neither occurs nor is predicted is left empty."""
+    results = [result for answer in answers for result in answer["results"]]
+    classes = list(dict.fromkeys(name for result in results for name in result["per_class"]))
+    rows = [
+        {**row(answer, result), **{f"iou {name}": result["per_class"].get(name) for name in classes}}
+        for answer in answers
+        for result in answer["results"]
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, csv_text(rows))
+
+
+def row(answer: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of one method, but for its classes."""
+    low, high = result["interval"] or (None, None)
+    difference = result["difference"] or {"value": None, "low": None, "high": None}
+    return {
+        "model": answer["model"],
+        "dataset": answer["dataset"],
+        "protocol": answer["settings"]["protocol"]["name"],
+        "preset": result["preset"],
+        "images": result["images"],
+        "miou": result["miou"],
+        "low": low,
+        "high": high,
+        **{f"difference{'' if key == 'value' else '_' + key}": value for key, value in difference.items()},
+        "pixel_accuracy": result["pixel_accuracy"],
+        "boundary_iou": result["boundary_iou"],
+        "threshold": result["threshold"],
+    }
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV, whose first line holds the keys; ``None`` is an empty field."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
