@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from goca.backbones import latents as autoencoder
 from goca.backbones.hooks import AttentionCall, watch_output
 from goca.backbones.noise import NoiseLevel, Timestep, noise_level
 from goca.backbones.projection import output_projection
 from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
-from goca.backbones.settings import GuidanceLayout, Settings
+from goca.backbones.settings import GuidanceLayout, Settings, find_pipeline
 from goca.lookup import look_up
 from goca.text.spans import TokenSpans, read_offsets
 from goca.types import Grid, LayerRecord
@@ -146,6 +147,11 @@ class Backbone(ABC):
         return getattr(module, "_orig_mod", module)
 
     @property
+    def pipeline_class(self) -> str:
+        """Which of :attr:`pipelines` the pipeline belongs to, see :func:`goca.backbones.settings.find_pipeline`."""
+        return find_pipeline(self.pipelines, type(self.pipeline)) or type(self.pipeline).__name__
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer whose positions the recorded tokens have."""
         return self.pipeline.tokenizer
@@ -173,7 +179,12 @@ class Backbone(ABC):
     @property
     def vae_factor(self) -> int:
         """Image pixels per latent pixel."""
-        return 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+        return autoencoder.spatial_factor(self.pipeline.vae)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that the denoiser takes."""
+        return self.denoiser.config.in_channels
 
     @property
     def size_multiple(self) -> int:
@@ -192,7 +203,7 @@ class Backbone(ABC):
         """Scaled mode of the VAE's posterior for images in [-1, 1].
 
         Raises:
-            ValueError: a side is not a multiple of :attr:`size_multiple`.
+            ValueError: a side is not a multiple of :attr:`size_multiple`, or the VAE's latents are not the denoiser's.
         """
         height, width = images.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
@@ -200,15 +211,17 @@ class Backbone(ABC):
                 f"The image is {height} x {width} pixels; "
                 f"resize it so that both sides are multiples of {self.size_multiple}."
             )
-        return self.encode_latents(images.to(self.device, self.pipeline.vae.dtype)).to(self.dtype)
+        vae = self.pipeline.vae
+        with autoencoder.upcast(vae):
+            latents = self.encode_latents(images.to(self.device, vae.dtype)).to(self.dtype)
+        autoencoder.check(latents, self.latent_channels, type(vae).__name__)
+        return latents
 
     def encode_latents(
         self, images: Float[Tensor, "batch 3 image_height image_width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """(mode - shift) * scale, as the VAE's configuration has them."""
-        vae = self.pipeline.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-        return (vae.encode(images).latent_dist.mode() - shift) * vae.config.scaling_factor
+        """See :func:`goca.backbones.latents.encode` and :func:`goca.backbones.latents.scale`."""
+        return autoencoder.scale(self.pipeline.vae, autoencoder.encode(self.pipeline.vae, images))
 
     def mu(self, latents: Float[Tensor, "batch channels height width"]) -> float | None:
         """``mu`` of schedules that depend on the image's size; ``None`` for the others."""

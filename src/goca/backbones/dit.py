@@ -25,7 +25,7 @@ class DiTBackbone(CrossAttentionBackbone):
 
     @property
     def max_tokens(self) -> int:
-        return min(TEXT_LENGTHS[type(self.pipeline).__name__], self.tokenizer.model_max_length)
+        return min(TEXT_LENGTHS[self.pipeline_class], self.tokenizer.model_max_length)
 
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:

@@ -36,6 +36,10 @@ class FluxBackbone(JointAttentionBackbone):
         return min(LONGEST[self.denoiser.config.guidance_embeds], self.tokenizer.model_max_length)
 
     @property
+    def latent_channels(self) -> int:
+        return self.denoiser.config.in_channels // self.patch_size**2
+
+    @property
     def image_size(self) -> int:
         return self.pipeline.default_sample_size * self.vae_factor
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from goca.backbones.base import Conditioning
 from goca.backbones.flux import FluxBackbone
 from goca.backbones.hooks import AttentionCall, watch_output
+from goca.backbones.latents import not_its_own
 from goca.backbones.noise import Timestep
 from goca.backbones.settings import SEPARATE
 from goca.text.spans import TokenSpans, read_offsets, read_template
@@ -56,6 +57,9 @@ class Flux2Backbone(FluxBackbone):
     def encode_latents(
         self, images: Float[Tensor, "batch 3 image_height image_width"]
     ) -> Float[Tensor, "batch channels height width"]:
+        """Normalised as patches, by statistics that only this family's VAE has."""
+        if not hasattr(self.pipeline.vae, "bn"):
+            raise ValueError(not_its_own(self.pipeline.vae))
         return self.pipeline._unpatchify_latents(self.pipeline._encode_vae_image(images, None))
 
     def watch_reference(self, receive: Callable[[Any], object]) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from goca.backbones.base import Conditioning
 from goca.backbones.hooks import AttentionCall
 from goca.backbones.joint import JointAttentionBackbone
+from goca.backbones.latents import encode, not_its_own, scale
 from goca.backbones.noise import Timestep
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
@@ -35,8 +36,8 @@ class QwenImageBackbone(JointAttentionBackbone):
         return TEXT_LENGTH
 
     @property
-    def vae_factor(self) -> int:
-        return self.pipeline.vae_scale_factor
+    def latent_channels(self) -> int:
+        return self.denoiser.config.in_channels // self.patch_size**2
 
     @property
     def image_size(self) -> int:
@@ -50,13 +51,11 @@ class QwenImageBackbone(JointAttentionBackbone):
     def encode_latents(
         self, images: Float[Tensor, "batch 3 image_height image_width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """(mode - mean) / deviation of each channel, as the VAE's configuration has them."""
-        vae = self.pipeline.vae
-        latents = vae.encode(images.unsqueeze(2)).latent_dist.mode().squeeze(2)
-        mean, deviation = (
-            latents.new_tensor(each).view(-1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std)
-        )
-        return (latents - mean) / deviation
+        """The VAE is one of videos, of which an image is one frame."""
+        if not self.pipeline.vae.config.get("latents_mean"):
+            raise ValueError(not_its_own(self.pipeline.vae))
+        frames = encode(self.pipeline.vae, images.unsqueeze(2))
+        return scale(self.pipeline.vae, frames).squeeze(2)
 
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> JointRecord:
         """Without the masked places that fill a shorter text up to the batch's longest."""

@@ -39,24 +39,14 @@ class SanaBackbone(CrossAttentionBackbone):
         return replace(derive_by_depth(layers), refine_layers=(), refine_order=0, layer_rule="vanilla")
 
     @property
-    def vae_factor(self) -> int:
-        return self.pipeline.vae.spatial_compression_ratio
-
-    def encode_latents(
-        self, images: Float[Tensor, "batch 3 image_height image_width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Latent * scale: this autoencoder has no posterior."""
-        vae = self.pipeline.vae
-        return vae.encode(images).latent * vae.config.scaling_factor
-
-    @property
     def max_tokens(self) -> int:
         return TEXT_LENGTH
 
     @property
     def instruction(self) -> list[str]:
         """Lines that the stock pipeline writes before every text, so that Gemma thinks of the image's details."""
-        return signature(type(self.pipeline).__call__).parameters["complex_human_instruction"].default
+        calls = (signature(each.__call__).parameters for each in type(self.pipeline).__mro__)
+        return next(call["complex_human_instruction"].default for call in calls if "complex_human_instruction" in call)
 
     def token_spans(self, text: str) -> list[TokenSpans]:
         """Of Gemma's tokens the denoiser sees the first, which is special, and then those from the place of the

@@ -1,8 +1,24 @@
-"""What a family declares: settings derived from its architecture, and how its pipelines guide."""
+"""What a family declares: its pipelines, settings derived from its architecture, and how its pipelines guide."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
+
+CONTROLNET, FROM_IMAGES = "ControlNet(Union)?", "|Img2Img|Inpaint(ing)?"  # in the names of diffusers' classes
+
+
+def find_pipeline(known: Collection[str], pipeline: type | str, *, from_images: bool = True) -> str | None:
+    """Which of the ``known`` pipeline classes a class, or the class of a name, belongs to, if any.
+
+    A subclass belongs to its base class; and so does the class that diffusers derives from one for ControlNets, or for
+    an image to start from (``from_images``), which has the same components and reads texts alike.
+    """
+    ignored = CONTROLNET + (FROM_IMAGES if from_images else "")
+    names = [pipeline] if isinstance(pipeline, str) else [each.__name__ for each in pipeline.__mro__]
+    candidates = (each for name in names for each in (name, re.sub(ignored, "", name)))
+    return next((name for name in candidates if name in known), None)
 
 
 @dataclass(frozen=True)

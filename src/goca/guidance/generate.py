@@ -111,7 +111,7 @@ class Generator:
         chosen[layout.argument] = self.scale
         if layout.negative is not None:
             chosen["negative_prompt"] = layout.negative
-        if type(pipeline).__name__ == "FluxPipeline":  # which pads to 512 tokens, however many the model knows
+        if backbone.pipeline_class == "FluxPipeline":  # which pads to 512 tokens, however many the model knows
             chosen["max_sequence_length"] = backbone.max_tokens
         return {name: value for name, value in chosen.items() if name in known}
 

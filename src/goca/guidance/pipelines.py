@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from goca.backbones.base import Backbone
-from goca.backbones.settings import JOINED, GuidanceLayout
+from goca.backbones.settings import JOINED, GuidanceLayout, find_pipeline
 from goca.types import Grid
 
 EMBEDDED = (
@@ -33,16 +33,21 @@ def guidance_layout(backbone: Backbone, name: str) -> GuidanceLayout:
         ValueError: a model without classifier-free guidance, or whose layout the family does not give; the message
             calls it ``name`` and says what to do.
     """
-    pipeline = type(backbone.pipeline).__name__
     reason = refusal(backbone)
     if reason:
-        raise ValueError(reason.format(name=name, pipeline=pipeline, family=type(backbone).__name__))
-    return backbone.guidance[pipeline]
+        pipeline, family = type(backbone.pipeline).__name__, type(backbone).__name__
+        raise ValueError(reason.format(name=name, pipeline=pipeline, family=family))
+    return backbone.guidance[_guided_class(backbone)]
 
 
 def plain_layout(backbone: Backbone) -> GuidanceLayout:
     """How the pipeline takes a scale, be it guided or distilled, which has an argument of its own for that."""
-    return JOINED if refusal(backbone) else backbone.guidance[type(backbone.pipeline).__name__]
+    return JOINED if refusal(backbone) else backbone.guidance[_guided_class(backbone)]
+
+
+def _guided_class(backbone: Backbone) -> str:
+    """The key of ``backbone.guidance``; blank for a pipeline that starts from an image, whose steps are others."""
+    return find_pipeline(backbone.guidance, type(backbone.pipeline), from_images=False) or ""
 
 
 def refusal(backbone: Backbone) -> str | None:
@@ -52,7 +57,7 @@ def refusal(backbone: Backbone) -> str | None:
         return EMBEDDED
     if pipeline.config.get("is_distilled") or "schnell" in str(pipeline.name_or_path).lower():
         return DISTILLED
-    return None if type(pipeline).__name__ in backbone.guidance else UNKNOWN
+    return None if _guided_class(backbone) in backbone.guidance else UNKNOWN
 
 
 @contextmanager

@@ -167,16 +167,18 @@ def memory_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def backbone_class(class_name: str, name: str) -> type[Backbone]:
-    """The backbone of a diffusers pipeline class.
+def backbone_class(pipeline: type | str, name: str) -> type[Backbone]:
+    """The backbone of a diffusers pipeline class, or of the class of that name.
 
     Raises:
-        ValueError: no family is saved as that class; the message calls the model ``name`` and lists the classes.
+        ValueError: no family records it; the message calls the model ``name`` and lists the classes.
     """
     from goca.backbones import BACKBONES
+    from goca.backbones.settings import find_pipeline
 
+    class_name = pipeline if isinstance(pipeline, str) else pipeline.__name__
     hint = ", or register a family of your own (docs/adding-a-model.md)"
-    return look_up(BACKBONES, class_name, f"pipeline class of {name}", hint=hint)
+    return look_up(BACKBONES, find_pipeline(BACKBONES, pipeline) or class_name, f"pipeline class of {name}", hint=hint)
 
 
 def wrap(name: str, pipeline: Any) -> LoadedModel:
@@ -185,10 +187,11 @@ def wrap(name: str, pipeline: Any) -> LoadedModel:
     Args:
         name: a key of :data:`MODELS`, whose settings are then used; for any other name they are derived from the
             architecture by the family's own rule, see :meth:`goca.backbones.Backbone.derive_settings`.
-        pipeline: a diffusers pipeline of a supported class.
+        pipeline: a diffusers pipeline of a supported class, of a subclass, or of a variant with a ControlNet or an
+            image beside the text, neither of which takes part.
     """
     class_name = type(pipeline).__name__
-    family = backbone_class(class_name, name)
+    family = backbone_class(type(pipeline), name)
     denoiser = getattr(pipeline, family.denoiser_name)
     pipeline.set_progress_bar_config(disable=True)
     description = f"{class_name} with settings derived from its architecture"
