@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -27,6 +29,7 @@ from goca.maps.views import flip, mean_maps
 from goca.method import Method, ResolvedMethod, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
 from goca.models.specs import DEFAULT_MODEL, MODELS
+from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
 from goca.result import Segmentation
 from goca.text.prompt import build_prompt
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
@@ -198,6 +201,60 @@ class Segmenter:
                     results.append(self.segmentation(picture, maps, chosen, error, bool(prompt.background)))
         return results if several else results[0]
 
+    @torch.inference_mode()
+    def explain(
+        self,
+        image: ImageSource,
+        classes: Sequence[str],
+        *,
+        caption: str | None = None,
+        background: Sequence[str] = (),
+        threshold: float | None = None,
+        seed: int = 0,
+        method: Method | str | None = None,
+        layers: Sequence[str | int] | None = None,
+        records: str | Path | None = None,
+    ) -> Explanation:
+        """Segment one image and keep what led to it: the maps of heads, layers and words, and the weights.
+
+        Segmenting itself keeps none of this, which is why a result cannot be asked for it afterwards.
+
+        Args:
+            classes, caption, background, threshold, seed, method: as of :meth:`__call__`, whose result is the same.
+            layers: names, or numbers counted from 0, of the aggregated layers whose head maps are kept; all by default.
+                They are the largest part: 4 bytes x heads x tokens of the text x pixels for each layer.
+            records: ``.npz`` file for queries, keys, values and weights of the aggregated layers, see
+                :class:`goca.observation.RecordFile`; written layer by layer, never kept in memory.
+
+        Raises:
+            ValueError: as of :meth:`__call__`, or a layer that is not aggregated. OSError: the file cannot be written.
+        """
+        chosen = self.resolve(method, threshold)
+        picture, prompt = read_image(image), self.prompt(classes, caption=caption, background=background)
+        backbone = self.model.backbone
+        text = text_positions(backbone.token_spans(prompt.text))
+        observed = [layer for layer in backbone.layers if layer in chosen.cross_layers]
+        kept = observed if layers is None else [observed[layer_index(observed, layer)] for layer in layers]
+        views: list[ScoreMaps] = []
+        with memory_errors(self.model.spec.name), record_file(records) if records else nullcontext() as file:
+            observer = LayerObserver(observed, chosen.heads, prompt.content_tokens, text, kept, file)
+            latents = self.encode([picture])
+            mirrored = self.encode([picture], mirrored=True) if chosen.method.flip else latents
+            conditioning, size = self.encode_prompts([prompt.text]), (latents.shape[-2], latents.shape[-1])
+            for timestep, flipped in chosen.views:
+                aggregator = self.aggregator(chosen, size)
+                receivers: dict[int, list[MapAggregator] | list[LayerObserver]] = {0: [aggregator]}
+                if not views:
+                    receivers[1] = [observer]
+                prediction = self._record(mirrored if flipped else latents, timestep, conditioning, seed, receivers)
+                aggregation = aggregator.finish()
+                if not views:
+                    first, (error,) = aggregation, _errors(prediction, latents)
+                scores = self.class_maps(aggregation, prompt, chosen)
+                views.append(flip(scores) if flipped else scores)
+        result = self.segmentation(picture, mean_maps(views), chosen, error, bool(prompt.background))
+        return build_explanation(result, self.model, chosen, prompt, first, observer)
+
     def resolve(self, method: Method | str | None = None, threshold: float | None = None) -> ResolvedMethod:
         """What a method, by default the segmenter's own, comes to on this model, see :func:`goca.method.resolve`."""
         if method is None and threshold is None:
@@ -285,12 +342,7 @@ class Segmenter:
             aggregators = {index: [self.aggregator(resolved[index], size) for _ in prompts] for index in wanted}
             clean = latents if mirrored is None or not flipped else mirrored
             prediction = self._record(clean, timestep, conditioning, seed, aggregators)
-            if not errors:
-                errors = (
-                    [0.0] * len(clean)
-                    if prediction is None
-                    else (prediction - clean).float().square().mean(dim=(1, 2, 3)).tolist()
-                )
+            errors = errors or _errors(prediction, clean)
             for index in wanted:
                 for image, (aggregator, prompt) in enumerate(zip(aggregators[index], prompts, strict=True)):
                     maps = self.class_maps(aggregator.finish(), prompt, resolved[index])
@@ -327,7 +379,7 @@ class Segmenter:
         timestep: Timestep,
         conditioning: Conditioning,
         seed: int,
-        aggregators: dict[int, list[MapAggregator]],
+        aggregators: Mapping[int, Sequence[MapAggregator] | Sequence[LayerObserver]],
     ) -> Tensor | None:
         """One forward; every aggregator gets the records of its image as they come.
 
@@ -372,3 +424,10 @@ class Segmenter:
         if len(names) == 1:
             notes.append(ONE_CLASS.format(name=names[0]))
         return Segmentation(image, names, np.asarray(labels), stacked.float().cpu().numpy(), tuple(notes))
+
+
+def _errors(prediction: Tensor | None, clean: Float[Tensor, "batch channels rows columns"]) -> list[float]:
+    """Mean squared error of each image's predicted clean latent; 0 where the denoiser was left early."""
+    if prediction is None:
+        return [0.0] * len(clean)
+    return (prediction - clean).float().square().mean(dim=(1, 2, 3)).tolist()

@@ -116,6 +116,11 @@ class Backbone(ABC):
         modules = self.attention_modules(layer)
         return any(output_projection(module) is not None for part, module in modules.items() if part != "self")
 
+    def count_heads(self, layer: str) -> int:
+        """How many heads look at the text in a layer."""
+        modules = self.attention_modules(layer)
+        return next(int(module.heads) for part, module in modules.items() if part != "self")  # type: ignore[arg-type]
+
     def reference_features(
         self, output: Any, grid: Grid, calls: Mapping[str, AttentionCall], image: int
     ) -> Float[Tensor, "pixels channels"]:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from goca.cli import ablate, bench, caption, evaluate, generate, guidance_table, models, scenes, segment, verify
+from goca.cli import (
+    ablate,
+    bench,
+    caption,
+    evaluate,
+    generate,
+    guidance_table,
+    models,
+    observe,
+    scenes,
+    segment,
+    verify,
+)
 from goca.cli.common import OneSentenceErrors
 from goca.cli.options import Command, grouped
 
@@ -35,6 +47,7 @@ def load_plugins(
 
 for command in (
     segment.segment,
+    observe.observe,
     generate.generate,
     guidance_table.guidance_table,
     models.models,
