@@ -52,8 +52,8 @@ def tiny_model(family: str = "dit") -> LoadedModel:
         ({"timesteps": True}, "timesteps is a whole number of at least 1, not True"),
         ({"refine_order": -1}, "refine_order is a whole number of at least 0, not -1"),
         ({"pamr": -1}, "pamr is a whole number of at least 0, not -1"),
-        ({"threshold": float("nan")}, "threshold is a finite number or None, not nan"),
-        ({"threshold": "0.3"}, "threshold is a finite number or None, not '0.3'"),
+        ({"threshold": float("nan")}, "threshold is a finite number from -1 to 1, not nan"),
+        ({"threshold": "0.3"}, "threshold is a finite number from -1 to 1, not '0.3'"),
         ({"flip": 1}, "flip is True or False, not 1"),
     ],
 )
@@ -158,7 +158,7 @@ def test_arguments_of_the_call_leave_the_segmenter_as_it_is() -> None:
     with_threshold = segmenter([image], ["cat", "sky"], threshold=0.5, batch_size=1, method="vanilla")[0]
     assert with_threshold.classes == ("cat", "sky", "background")
     assert segmenter.method == PRESETS["paper"] and segmenter(image, ["cat", "sky"]).classes == ("cat", "sky")
-    with pytest.raises(ValueError, match="a batch has at least 1 image, not 0"):
+    with pytest.raises(ValueError, match="batch_size is a whole number of at least 1, not 0"):
         segmenter([image], ["cat"], batch_size=0)
     with pytest.raises(ValueError, match="threshold is a finite number"):
         segmenter(image, ["cat"], threshold=float("inf"))

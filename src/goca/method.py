@@ -6,7 +6,6 @@ paper's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from goca._moved import renamed, warn
 from goca.backbones import BACKBONES
 from goca.lookup import look_up
+from goca.ranges import check_threshold, check_whole
 
 if TYPE_CHECKING:
     from goca.backbones import Backbone
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 View = tuple[int | float, bool]
 PAMR_ITERATIONS = 10
+MOST_ROUNDS = 1000  # of a refinement, and views that are averaged
 LAST_TIMESTEP = 999
 LAYER_SETS = ("selected", "vanilla", "manual", "all", "reference")
 RULES = {
@@ -62,7 +63,7 @@ class Method:
             it off.
         background: rule for the background's score, a key of :data:`goca.maps.background.BACKGROUND_RULES`. There is a
             background where the prompt names phrases for it or ``threshold`` is set.
-        threshold: the parameter of that rule; ``None`` is 0 where the prompt names background phrases.
+        threshold: the parameter of that rule, from -1 to 1; ``None`` is 0 where the prompt names background phrases.
         layer_set: whose cross-attention is aggregated: the ``"selected"`` layers of the model's spec, those of its
             published plain average (``"vanilla"``, which may also be refined by other layers), the hand-picked ones of
             its ``"manual"`` baseline, ``"all"`` layers of the denoiser, or the ``"reference"`` layer alone.
@@ -101,26 +102,15 @@ class Method:
             object.__setattr__(self, "layer_set", "all")
         look_up(LAYER_SETS, self.layer_set, "layer set")
         if self.timestep is not None:
-            _check_count("timestep", self.timestep, 1, LAST_TIMESTEP)
-        _check_count("timesteps", self.timesteps, 1)
-        _check_count("pamr", self.pamr, 0)
+            check_whole("timestep", self.timestep, 1, LAST_TIMESTEP)
+        check_whole("timesteps", self.timesteps, 1, MOST_ROUNDS)
+        check_whole("pamr", self.pamr, 0, MOST_ROUNDS)
         if self.refine_order is not None:
-            _check_count("refine_order", self.refine_order, 0)
-        if self.threshold is not None and not (_is_number(self.threshold) and math.isfinite(self.threshold)):
-            raise ValueError(f"threshold is a finite number or None, not {self.threshold!r}")
+            check_whole("refine_order", self.refine_order, 0, MOST_ROUNDS)
+        if self.threshold is not None:
+            check_threshold(self.threshold)
         if not isinstance(self.flip, bool):
             raise ValueError(f"flip is True or False, not {self.flip!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_count(field: str, value: Any, least: int, most: int | None = None) -> None:
-    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= (most or value):
-        return
-    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-    raise ValueError(f"{field} is a whole number {limits}, not {value!r}")
 
 
 PRESETS: dict[str, Method] = {

@@ -30,6 +30,7 @@ from goca.method import Method, ResolvedMethod, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
 from goca.models.specs import DEFAULT_MODEL, MODELS
 from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
+from goca.ranges import LARGEST_SIDE, check_seed, check_whole
 from goca.result import Segmentation
 from goca.text.prompt import build_prompt
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
@@ -74,7 +75,7 @@ class Segmenter:
     ) -> None:
         if size is not None:
             multiple = model.backbone.size_multiple
-            if size <= 0 or size % multiple:
+            if check_whole("size", size, 1, LARGEST_SIDE) % multiple:
                 raise ValueError(f"{model.spec.name} takes sizes that are multiples of {multiple}, not {size}")
             model = replace(model, spec=replace(model.spec, image_size=size))
         self.model = model
@@ -183,9 +184,7 @@ class Segmenter:
         """
         several = isinstance(images, Sequence) and not isinstance(images, str)
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
-        batch_size = BATCH if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f"a batch has at least 1 image, not {batch_size}")
+        batch_size = BATCH if batch_size is None else check_whole("batch_size", batch_size, 1)
         chosen = self.resolve(method, threshold)
         prompt = self.prompt(classes, caption=caption, background=background)
         results: list[Segmentation] = []
@@ -390,7 +389,7 @@ class Segmenter:
             for images in aggregators.values():
                 images[image].add(record)
 
-        generators = [torch.Generator().manual_seed(seed) for _ in latents]
+        generators = [torch.Generator().manual_seed(check_seed(seed)) for _ in latents]
         noisy = backbone.add_noise(latents, timestep, generators)
         needed = {layer for images in aggregators.values() for layer in images[0].layers}
         predicted = backbone.record(noisy, timestep, conditioning, hand_out, needed, stop_early=self.fast)

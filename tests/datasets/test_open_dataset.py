@@ -82,7 +82,7 @@ def test_scenes_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no root folder and no splits"):
         open_dataset("scenes", split="val")
     for name, value in (("seed", -1), ("limit", 0), ("size", 8)):
-        with pytest.raises(ValueError, match=f"the {name} of the scenes must be at least .*, not {value}"):
+        with pytest.raises(ValueError, match=f"the {name}.* is a whole number of at least .*, not {value}"):
             open_dataset("scenes", **{name: value})
 
 

@@ -200,8 +200,8 @@ def test_published_images_are_resized_in_their_own_colours(model: Segmenter, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 0}, "the number of images must be at least 1, not 0"),
-        ({"batch": 0}, "a batch has at least 1 image, not 0"),
+        ({"limit": 0}, "the number of images is a whole number of at least 1, not 0"),
+        ({"batch": 0}, "the batch is a whole number of at least 1, not 0"),
     ],
 )
 def test_sizes_must_make_sense(model: Segmenter, options: dict[str, int], message: str) -> None:

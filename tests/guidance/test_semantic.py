@@ -259,7 +259,7 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
     pipeline = build("unet")
     with pytest.raises(ValueError, match="unknown masks 'pag'; choose one of goca, s-cfg, cfg"):
         SemanticGuidance(pipeline, "pag")
-    with pytest.raises(ValueError, match="steps, not 0"):
+    with pytest.raises(ValueError, match="every is a whole number of at least 1, not 0"):
         SemanticGuidance(pipeline, every=0)
     with pytest.raises(ValueError, match="the interval is a part of 0 to 1"):
         SemanticGuidance(pipeline, interval=(0.5, 0.2))

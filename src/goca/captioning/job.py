@@ -18,6 +18,7 @@ from goca.captioning.request import Reply, name_classes
 from goca.captioning.sources import Source
 from goca.datasets.base import Dataset, Sample
 from goca.images import read_image
+from goca.ranges import check_limit
 from goca.storage.captions import save_captions
 from goca.text.grammar import check_answer
 
@@ -62,6 +63,7 @@ def caption_files(
     Raises:
         ValueError: see :func:`check_files` and :func:`caption_all`. OSError: see :func:`caption_all`.
     """
+    check_limit(limit)
     check_files(images)
     subjects = {Path(path).name: partial(read_image, path) for path in images[:limit]}
     return caption_all(subjects, source.ask, out, source.settings, concurrency=source.concurrency, progress=progress)
@@ -98,6 +100,7 @@ def caption_dataset(
     Raises:
         ValueError, OSError: see :func:`caption_all`.
     """
+    check_limit(limit)
     chosen = {"data set": dataset.key} | ({} if split is None else {"split": split})
     samples = {name: partial(dataset.__getitem__, index) for index, name in enumerate(dataset.names[:limit])}
     if source is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from dataclasses import replace
@@ -14,12 +13,14 @@ from PIL import Image
 from goca.captioning.bounded import bounded_client
 from goca.captioning.replies import quote, read_reply
 from goca.captioning.request import REQUEST, Reply, SourceError
+from goca.ranges import LONGEST_WAIT, SHORTEST_WAIT, check_number, check_whole
 from goca.render import data_uri
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_SIDE = 1024
 JPEG_QUALITY = 90
 LONGEST_ANSWER = 1024
+MOST_RETRIES = 100
 
 _UNKNOWN_FIELD = (
     "max_completion_tokens|max_tokens|extra|unknown|unrecogni[sz]ed|unexpected|unsupported param|not permitted"
@@ -64,8 +65,8 @@ class Server:
             _check_url(base_url)
         if not (self._key.isascii() and self._key.isprintable()):
             raise ValueError(f"{KEY_VARIABLE} holds characters that no key has; copy the key again")
-        if not 0 < timeout < math.inf:
-            raise ValueError(f"the timeout must be a number of seconds above 0, not {timeout}")
+        check_number("the timeout in seconds", timeout, SHORTEST_WAIT, LONGEST_WAIT)
+        check_whole("the number of retries", retries, 0, MOST_RETRIES)
         self._model = model
         self._timeout = timeout
         self._question = question

@@ -9,6 +9,7 @@ from PIL.Image import Image
 
 from goca.captioning.request import REQUEST, Reply
 from goca.models.devices import check_device
+from goca.ranges import MOST_AT_ONCE, check_whole
 
 SOURCES = ("classes", "openai", "transformers")
 
@@ -40,6 +41,7 @@ def server_source(
     from goca.captioning.server import Server
 
     named = {} if base_url is None else {"server": base_url}
+    check_whole("the concurrency", concurrency, 1, MOST_AT_ONCE)
     settings = {"source": "openai", "model": model, **named, "question": question}
     return Source(Server(model, base_url, timeout=timeout, question=question), settings, concurrency)
 

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from goca.cli.common import clean_stdout, print_json, print_table
+from goca.ranges import LARGEST_SIDE
 
 
 def bench(
@@ -19,7 +20,7 @@ def bench(
         ),
     ] = False,
     size: Annotated[
-        int | None, typer.Option(min=8, help="Side of the image in pixels. Default: the model's own.")
+        int | None, typer.Option(min=8, max=LARGEST_SIDE, help="Side of the image in pixels. Default: the model's own.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:

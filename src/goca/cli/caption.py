@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goca.cli.common import clean_stdout, print_json, progress, say
-from goca.cli.options import DeviceOption, JsonOption
+from goca.cli.options import DeviceOption, JsonOption, count_option
+from goca.ranges import LARGEST_PRICE, LONGEST_WAIT, MOST_AT_ONCE, SHORTEST_WAIT
 
 if TYPE_CHECKING:
     from goca.captioning.job import Summary
@@ -30,7 +31,7 @@ def caption(
     question: Annotated[
         str, typer.Option(help="What models are asked: {questions}. published lists the classes of the data set.")
     ] = "plain",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
+    limit: Annotated[int | None, count_option("At most so many images.")] = None,
     model: Annotated[str | None, typer.Option(help="openai, transformers: the model's name, hub id or folder.")] = None,
     base_url: Annotated[
         str | None,
@@ -38,13 +39,16 @@ def caption(
             help="openai: the server, e.g. http://localhost:8000/v1. Default: OpenAI's.", envvar="OPENAI_BASE_URL"
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="openai: questions at the same time.")] = 4,
-    timeout: Annotated[float, typer.Option(min=0.1, help="openai: seconds that one answer may take.")] = 60,
+    concurrency: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="openai: questions at the same time.")] = 4,
+    timeout: Annotated[
+        float, typer.Option(min=SHORTEST_WAIT, max=LONGEST_WAIT, help="openai: seconds that one answer may take.")
+    ] = 60,
     input_price: Annotated[
-        float | None, typer.Option(min=0, help="openai: price of a million tokens asked, to report the cost.")
+        float | None,
+        typer.Option(min=0, max=LARGEST_PRICE, help="openai: price of a million tokens asked, to report the cost."),
     ] = None,
     output_price: Annotated[
-        float | None, typer.Option(min=0, help="openai: price of a million tokens answered.")
+        float | None, typer.Option(min=0, max=LARGEST_PRICE, help="openai: price of a million tokens answered.")
     ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes
-from goca.cli.options import DeviceOptions, JsonOption, MethodOptions, OutOption
+from goca.cli.options import (
+    DeviceOptions,
+    JsonOption,
+    MethodOptions,
+    OutOption,
+    count_option,
+    seed_option,
+    steps_option,
+)
+from goca.messages import shorten
+from goca.ranges import LARGEST_SCALE
 from goca.storage.atomic import check_folder
 
 if TYPE_CHECKING:
@@ -32,10 +42,10 @@ def generate(
     guidance: Annotated[
         str, typer.Option(help="cfg (plain), s-cfg (regions by the original rule) or goca (regions by GoCA's maps).")
     ] = "goca",
-    scale: Annotated[float, typer.Option(help="Guidance scale, above 1.")] = 5.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: the pipeline's own.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Make the masks of the regions every so many steps.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    scale: Annotated[float, typer.Option(min=0, max=LARGEST_SCALE, help="Guidance scale, above 1.")] = 5.0,
+    steps: Annotated[int | None, steps_option()] = None,
+    every: Annotated[int, count_option("Make the masks of the regions every so many steps.")] = 1,
+    seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     size: Annotated[
         str | None, typer.Option(help="Pixels: 512 or 768x512 (width x height). Default: the model's.")
     ] = None,
@@ -153,7 +163,7 @@ def read_size(size: str | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", size.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", size.strip().lower())
     if match is None:
-        raise ValueError(f"the size {size!r} is neither one side like 512 nor width x height like 768x512")
+        raise ValueError(f"the size {shorten(size)!r} is neither one side like 512 nor width x height like 768x512")
     return int(match[2] or match[1]), int(match[1])

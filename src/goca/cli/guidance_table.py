@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from goca.cli.common import clean_stdout, print_json, print_table, progress, say, split_list
-from goca.cli.options import DeviceOptions, JsonOption
+from goca.cli.options import DeviceOptions, JsonOption, count_option, seed_option, steps_option
+from goca.messages import shorten
+from goca.ranges import LARGEST_SCALE, check_number
 from goca.storage.atomic import check_folder
 
 
@@ -19,9 +21,9 @@ def guidance_table(
     model: DeviceOptions,
     scales: Annotated[str, typer.Option(help="Guidance scales, separated by commas.")] = "2,3,5,7.5,10",
     guidance: Annotated[str, typer.Option(help="cfg, s-cfg, goca, or some of them.")] = "cfg,s-cfg,goca",
-    prompts: Annotated[int, typer.Option(min=2, help="How many prompts are drawn in each setting.")] = 48,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: the pipeline's own.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Series of the scenes whose captions are the prompts.")] = 31,
+    prompts: Annotated[int, count_option("How many prompts are drawn in each setting.", least=2)] = 48,
+    steps: Annotated[int | None, steps_option()] = None,
+    seed: Annotated[int, seed_option("Series of the scenes whose captions are the prompts.")] = 31,
     photos: Annotated[
         Path | None,
         typer.Option(help="Folder with images/ and captions.json, for models of photographs: FID and CLIP score."),
@@ -69,12 +71,14 @@ def read_scales(text: str) -> tuple[float, ...]:
     """Numbers separated by commas.
 
     Raises:
-        ValueError: none, or something else.
+        ValueError: none, something else, or a number out of range.
     """
     try:
         numbers = tuple(dict.fromkeys(float(each) for each in split_list([text])))
     except ValueError:
         numbers = ()
+    for number in numbers:
+        check_number("a scale", number, 0.0, LARGEST_SCALE)
     if not numbers:
-        raise ValueError(f"the scales {text!r} are no numbers separated by commas, like 2,3,5,7.5,10")
+        raise ValueError(f"the scales {shorten(text)!r} are no numbers separated by commas, like 2,3,5,7.5,10")
     return numbers

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goca.cli.common import clean_stdout, print_json, print_settings, say, split_classes, split_list
-from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption
+from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption, count_option, seed_option
 
 if TYPE_CHECKING:
     from goca.observation.explanation import Explanation, PixelScores
@@ -37,7 +37,8 @@ def observe(
         ),
     ] = None,
     head: Annotated[
-        int | None, typer.Option(help="Head that is drawn, from 0; without --layer that head of every layer.")
+        int | None,
+        count_option("Head that is drawn, from 0; without --layer that head of every layer.", least=0),
     ] = None,
     records: Annotated[
         bool, typer.Option("--records", help="Also write queries, keys, values and weights of every layer (.npz).")
@@ -49,7 +50,7 @@ def observe(
         list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     out: OutOption = Path("goca-observed"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     as_json: JsonOption = False,

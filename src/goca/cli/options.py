@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from goca.cli.common import split_list
+from goca.ranges import LARGEST_COUNT, LARGEST_SEED, LARGEST_SIDE, MOST_STEPS, MOST_WORKERS
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import Workers
@@ -40,6 +42,23 @@ CHOICES = {
     "backgrounds": ("goca.maps.background", "BACKGROUND_RULES"),
     "settings": ("goca.method_settings", "FIELDS"),
 }
+
+
+def seed_option(text: str) -> Any:
+    """An option that takes a seed."""
+    return typer.Option(min=0, max=LARGEST_SEED, help=text)
+
+
+def count_option(text: str, least: int = 1) -> Any:
+    """An option that takes a number of things."""
+    return typer.Option(min=least, max=LARGEST_COUNT, help=text)
+
+
+def steps_option() -> Any:
+    """An option that takes a number of denoising steps."""
+    return typer.Option(min=1, max=MOST_STEPS, help="Denoising steps. Default: the pipeline's own.")
+
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
@@ -119,7 +138,11 @@ class ModelOptions(DeviceOptions):
     fast: Annotated[bool, typer.Option("--fast", help="A little less exact, in less time.")] = False
     size: Annotated[
         int | None,
-        typer.Option(help="Side in pixels of the square that images are resized to. Default: the model's own."),
+        typer.Option(
+            min=1,
+            max=LARGEST_SIDE,
+            help="Side in pixels of the square that images are resized to. Default: the model's own.",
+        ),
     ] = None
     keep_aspect: Annotated[
         bool, typer.Option("--keep-aspect", help="Keep the images' shape, at the area of that square.")
@@ -169,21 +192,24 @@ class MethodOptions:
     """Single settings of the method, instead of the preset's."""
 
     timestep: Annotated[
-        int | None, typer.Option(help="Noise level of the forward, 1 to 999. Default: the model's own.")
+        int | None, typer.Option(min=1, max=999, help="Noise level of the forward, 1 to 999. Default: the model's own.")
     ] = None
     heads: Annotated[str | None, typer.Option(help="Rule that weighs heads: {heads}.")] = None
     layers: Annotated[str | None, typer.Option(help="Rule that weighs layers: {layers}.")] = None
     layer_set: Annotated[str | None, typer.Option(help="Layers that are aggregated: {layer_sets}.")] = None
     rescale: Annotated[str | None, typer.Option(help="Rescaling rule: {rescaling}.")] = None
     refine_order: Annotated[
-        int | None, typer.Option(help="How often the self-attention is applied to the maps; 0 switches it off.")
+        int | None,
+        typer.Option(min=0, max=1000, help="How often the self-attention is applied to the maps; 0 switches it off."),
     ] = None
     background_rule: Annotated[str | None, typer.Option(help="Rule of the background's score: {backgrounds}.")] = None
     threshold: Annotated[
         float | None,
         typer.Option(
+            min=-1,
+            max=1,
             help="Score of the background, which gets the pixels where no class scores more. In an evaluation it "
-            "stands instead of the protocol's sweep or default."
+            "stands instead of the protocol's sweep or default.",
         ),
     ] = None
     set_: Annotated[
@@ -213,7 +239,7 @@ class RayOptions:
             "machine.",
         ),
     ] = None
-    workers: Annotated[int, typer.Option(help="Processes that work at once with --ray.")] = 2
+    workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="Processes that work at once with --ray.")] = 2
 
     def connect(self, model: dict[str, Any]) -> Workers | None:
         """The workers, each with the model of these arguments; ``None`` without ``--ray``."""
@@ -255,9 +281,9 @@ class EvaluationOptions:
             "else exact."
         ),
     ] = None
-    limit: Annotated[int | None, typer.Option(min=1, help="How many images. Default: all; 200 scenes.")] = None
-    seed: Annotated[int, typer.Option(min=0, help="Series of scenes; seed of the noise for other data sets.")] = 0
-    batch: Annotated[int, typer.Option(min=1, help="Images that are computed and written down together.")] = 8
+    limit: Annotated[int | None, count_option("How many images. Default: all; 200 scenes.")] = None
+    seed: Annotated[int, seed_option("Series of scenes; seed of the noise for other data sets.")] = 0
+    batch: Annotated[int, count_option("Images that are computed and written down together.")] = 8
     out: Annotated[
         Path | None, typer.Option(help="Folder for records.jsonl (one line per image), results.json and report.html.")
     ] = None
@@ -309,7 +335,8 @@ def grouped(command: Function) -> Function:
 
 
 class Command(TyperCommand):
-    """A command whose ``--ray`` may stand without an address, and whose help lists the choices that there are.
+    """A command whose numbers are finite, whose ``--ray`` may stand without an address, and whose help lists the
+    choices that there are.
 
     A help text names a registry in braces, such as ``{presets}``; it is read when the help is shown, so that commands
     do not wait for it.
@@ -321,7 +348,13 @@ class Command(TyperCommand):
             after = complete.index("--ray") + 1
             if not re.fullmatch(ADDRESS, "".join(complete[after : after + 1])):
                 complete.insert(after, "local")
-        return super().parse_args(ctx, complete)
+        rest = super().parse_args(ctx, complete)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if isinstance(value, float) and not math.isfinite(value):
+                hint = f"'{parameter.opts[-1]}'"
+                raise typer.BadParameter(f"{value} is no finite number", ctx=ctx, param_hint=hint)
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for parameter in self.params:

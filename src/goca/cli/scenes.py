@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from goca.cli.common import print_json, progress, say
-from goca.cli.options import JsonOption
+from goca.cli.options import JsonOption, count_option, seed_option
+from goca.ranges import LARGEST_SIDE
 
 
 def scenes(
-    count: Annotated[int, typer.Option(min=1, help="How many scenes to write.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Series of scenes; the same seed always gives the same scenes.")] = 0,
-    size: Annotated[int, typer.Option(min=16, help="Side of the pictures in pixels.")] = 128,
+    count: Annotated[int, count_option("How many scenes to write.")] = 10,
+    seed: Annotated[int, seed_option("Series of scenes; the same seed always gives the same scenes.")] = 0,
+    size: Annotated[int, typer.Option(min=16, max=LARGEST_SIDE, help="Side of the pictures in pixels.")] = 128,
     out: Annotated[Path, typer.Option(help="Folder for the scenes; it must not hold any yet.")] = Path("scenes"),
     as_json: JsonOption = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes, split_list
-from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption, RayOptions
+from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption, RayOptions, seed_option
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
@@ -31,7 +31,7 @@ def segment(
         list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     out: OutOption = Path("goca-out"),
     as_json: JsonOption = False,
 ) -> None:

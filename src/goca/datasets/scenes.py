@@ -17,6 +17,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from goca.datasets.base import Dataset, Sample
+from goca.ranges import LARGEST_SIDE, check_seed, check_whole
 
 ATLAS = Path(__file__).parent / "sprites" / "atlas.webp"
 SPRITE_SIDE = 128
@@ -99,7 +100,7 @@ class Scenes(Dataset):
     Every pixel belongs to a class: there is no background, and nothing is void.
 
     Raises:
-        ValueError: a root or split, which scenes do not have, or a number that is too small.
+        ValueError: a root or split, which scenes do not have, or a number out of range.
     """
 
     key = "scenes"
@@ -115,9 +116,9 @@ class Scenes(Dataset):
     ) -> None:
         if root is not None or split is not None:
             raise ValueError("scenes are drawn, not read: they have no root folder and no splits; leave both out")
-        for name, value, least in (("seed", seed, 0), ("limit", limit, 1), ("size", size, MIN_SIZE)):
-            if value < least:
-                raise ValueError(f"the {name} of the scenes must be at least {least}, not {value}")
+        check_seed(seed)
+        check_whole("the limit of the scenes", limit, 1)
+        check_whole("the size of the scenes", size, MIN_SIZE, LARGEST_SIDE)
         self.seed, self.size = seed, size
         self.classes = tuple((name,) for name in CLASS_NAMES)
         self.names = tuple(f"{index:05d}.png" for index in range(limit))

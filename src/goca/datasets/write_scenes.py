@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from goca.datasets.scenes import CLASS_NAMES, make_scene
+from goca.datasets.scenes import CLASS_NAMES, MIN_SIZE, make_scene
 from goca.export.folder import CAPTIONS, IMAGES, LABELS, write_classes, write_image, write_labels
+from goca.ranges import LARGEST_SIDE, check_seed, check_whole
 from goca.storage.atomic import cannot_write
 from goca.storage.captions import save_captions
 
@@ -28,8 +29,11 @@ def write_scenes(
         progress: gets (scenes done, scenes in all).
 
     Raises:
-        ValueError: the folder holds scenes already. OSError: it cannot be written to.
+        ValueError: a number out of range, or the folder holds scenes already. OSError: it cannot be written to.
     """
+    check_seed(seed)
+    check_whole("the number of scenes", count, 1)
+    check_whole("the size of the scenes", size, MIN_SIZE, LARGEST_SIDE)
     folder = Path(folder)
     if (folder / IMAGES).is_dir() and any((folder / IMAGES).iterdir()):
         raise ValueError(f"{folder} already holds scenes; choose another folder with --out or remove it first")

@@ -21,6 +21,7 @@ from goca.evaluation.task import ImageResult, Task
 from goca.export.parquet import Row, make_failed_row, make_row, schema
 from goca.images import load_bytes
 from goca.plugins import load_plugins, loaded_plugins
+from goca.ranges import MOST_WORKERS, check_whole
 from goca.segmenter import Segmenter
 
 LOCAL = "local"
@@ -93,8 +94,7 @@ class Workers:
         Raises:
             ValueError: Ray is not installed, no cluster answers, or no worker is asked for.
         """
-        if self.count < 1:
-            raise ValueError(f"the number of workers must be at least 1, not {self.count}")
+        check_whole("the number of workers", self.count, 1, MOST_WORKERS)
         try:
             import ray
         except ImportError:

@@ -28,6 +28,7 @@ from goca.evaluation.task import CLASSES, MIGRATIONS, OWN, Task, configuration
 from goca.lookup import look_up
 from goca.method import Method, ablation
 from goca.models.specs import ModelSpec
+from goca.ranges import check_limit, check_seed
 from goca.segmenter import Segmenter
 from goca.storage.atomic import check_folder, write_atomically
 from goca.storage.captions import check_captions, load_captions
@@ -116,6 +117,8 @@ class Experiment:
             ValueError: an unknown name, a data set or caption file that is missing or damaged, a file none of whose
                 captions belongs to an image, or, by protocol ``paper``, one that names an image which is not there.
         """
+        check_seed(seed)
+        check_limit(limit)
         rules = find_protocol(protocol, dataset, threshold)
         alignment = alignment or ("published" if rules.as_published else "exact")
         look_up(get_args(Rule), alignment, "alignment")

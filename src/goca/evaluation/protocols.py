@@ -9,6 +9,7 @@ from goca.datasets.base import Dataset
 from goca.evaluation.metrics import MEANS
 from goca.lookup import look_up
 from goca.method import Method
+from goca.ranges import check_threshold
 
 SWEEP = tuple(round(0.1 * step, 1) for step in range(-4, 5))
 FIXED_THRESHOLDS = {"max": 0.3}  # by background rule; 0 for the others
@@ -85,9 +86,11 @@ def find_protocol(name: str, dataset: str, threshold: float | None = None) -> Pr
         threshold: a fixed threshold instead of the protocol's own.
 
     Raises:
-        ValueError: unknown protocol.
+        ValueError: unknown protocol, or a threshold outside [-1, 1].
     """
     look_up(MEANS, name, "protocol")
+    if threshold is not None:
+        check_threshold(threshold)
     if name == "paper":
         return Protocol(
             "paper",

@@ -16,6 +16,7 @@ from goca.evaluation.task import ImageResult, Task, forward_batch
 from goca.maps.post import post_process
 from goca.method import Method
 from goca.models import memory_errors
+from goca.ranges import check_limit, check_whole
 from goca.segmenter import Segmenter
 from goca.storage.journal import Journal
 from goca.text.align import Aligned, EmptyPrompt, align
@@ -85,8 +86,7 @@ def count_images(dataset: Dataset, limit: int | None) -> int:
     Raises:
         ValueError: none at all.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"the number of images must be at least 1, not {limit}")
+    limit = check_limit(limit)
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count == 0:
         raise ValueError(f"{dataset.key} holds no images; check its folder and split")
@@ -95,8 +95,7 @@ def count_images(dataset: Dataset, limit: int | None) -> int:
 
 def pending_groups(count: int, batch: int, done: Mapping[int, ImageResult]) -> Iterator[range]:
     """The batches, always the same for the same ``batch``, of which an image is not done or has failed."""
-    if batch < 1:
-        raise ValueError(f"a batch has at least 1 image, not {batch}")
+    check_whole("the batch", batch, 1)
     for start in range(0, count, batch):
         group = range(start, min(start + batch, count))
         if not all(index in done and done[index].error is None for index in group):

@@ -15,6 +15,7 @@ from goca.guidance.pipelines import plain_layout
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
 from goca.models import memory_errors
+from goca.ranges import LARGEST_SIDE, MOST_STEPS, check_seed, check_whole
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.text.prompt import check_vocabulary, split_synonyms
@@ -79,7 +80,9 @@ class Generator:
             raise ValueError(f"unknown guidance {guidance!r}; choose one of {', '.join(GUIDANCE)}")
         spec, backbone = segmenter.model.spec, segmenter.model.backbone
         size = size or (spec.image_size, spec.image_size)
-        if min(size) <= 0 or any(side % backbone.size_multiple for side in size):
+        if steps is not None:
+            check_whole("steps", steps, 1, MOST_STEPS)
+        if any(check_whole("size", side, 1, LARGEST_SIDE) % backbone.size_multiple for side in size):
             raise ValueError(
                 f"{spec.name} draws sizes that are multiples of {backbone.size_multiple}, not {size[1]} x {size[0]}"
             )
@@ -127,7 +130,7 @@ class Generator:
         Raises:
             ValueError: see :class:`SemanticGuidance` and :meth:`check`.
         """
-        text = self.check(prompt, classes)
+        text, seed = self.check(prompt, classes), check_seed(seed)
         pipeline, spec = self.segmenter.model.pipeline, self.segmenter.model.spec
         with memory_errors(spec.name), self.guide(segment=classes is not None, trace=trace) as guidance:
             generator = torch.Generator().manual_seed(seed)

@@ -16,6 +16,7 @@ from goca.lookup import look_up
 from goca.maps.aggregate import Aggregation
 from goca.maps.views import mean_maps
 from goca.method import MASKS
+from goca.ranges import LARGEST_SCALE, check_number, check_whole
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.text.prompt import build_prompt
@@ -69,8 +70,7 @@ class SemanticGuidance:
             warn("masks='none'", "masks='cfg'")
             masks = "cfg"
         chosen = look_up(MASKS, masks, "masks")
-        if every < 1:
-            raise ValueError(f"masks are made every 1, 2, 3 ... steps, not {every}")
+        check_whole("every", every, 1)
         if not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"the interval is a part of 0 to 1 like (0.2, 0.8), not {interval}")
         self.segmenter = model if isinstance(model, Segmenter) else _wrap_quietly(model)
@@ -116,7 +116,8 @@ class SemanticGuidance:
         return segmenter.segmentation(image, maps)
 
     def check_scale(self, scale: float) -> None:
-        """Raise ``ValueError`` for a scale at which the pipeline does not guide."""
+        """Raise ``ValueError`` for a scale out of range, or at which the pipeline does not guide."""
+        check_number("the guidance scale", scale, 0.0, LARGEST_SCALE)
         if self.method is not None and scale + self._layout.offset <= 1:
             raise ValueError(WEAK.format(scale=scale, argument=self._layout.argument))
 

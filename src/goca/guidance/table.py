@@ -24,6 +24,8 @@ from goca.export.folder import (
     write_labels,
 )
 from goca.guidance.generate import Generation
+from goca.messages import shorten
+from goca.ranges import LARGEST_SEED, check_seed
 from goca.storage.atomic import cannot_write, write_atomically
 from goca.storage.captions import save_captions
 from goca.storage.json_reader import read_json
@@ -97,12 +99,12 @@ def read_row(line: int, number: int, entry: dict[str | None, Any], seed: int) ->
     if not prompt:
         raise ValueError("it has no prompt")
     written = (entry.get("seed") or "").strip()
-    if written and not (written.isascii() and written.isdigit()):
-        raise ValueError(f"the seed {written!r} is no whole number from 0 on")
+    if written and not (written.isascii() and written.isdigit() and len(written) <= len(str(LARGEST_SEED))):
+        raise ValueError(f"the seed {shorten(written)!r} is no whole number from 0 to {LARGEST_SEED}")
     name = (entry.get("name") or "").strip().removesuffix(".png") or f"{number:05d}"
     if Path(name).name != name or name.startswith("."):
         raise ValueError(f"the name {name!r} is no file name")
-    return Row(line, name, prompt, int(written) if written else seed)
+    return Row(line, name, prompt, check_seed(int(written)) if written else seed)
 
 
 class DatasetFolder:

@@ -16,6 +16,7 @@ from goca.evaluation.generation.table import BASE, markdown
 from goca.export.folder import write_png
 from goca.guidance.generate import Generator
 from goca.models.specs import ModelSpec
+from goca.ranges import check_seed, check_whole
 from goca.segmenter import Segmenter
 from goca.storage.atomic import check_folder, write_atomically
 from goca.storage.journal import Entry, Journal
@@ -59,6 +60,8 @@ def compare_guidance(
     Raises:
         ValueError: see :func:`choose_measures` and :func:`run`. OSError: the folder cannot be written to.
     """
+    check_seed(seed)
+    check_whole("the number of prompts", prompts, 2)
     folder = Path(out)
     check_folder(folder)
     measures = choose_measures(segmenter.model.spec, photos, folder, prompts, seed)
@@ -126,7 +129,7 @@ def run(segmenter: Segmenter, measures: Measures, plan: Plan, folder: Path, prog
 
 def image_path(folder: Path, guidance: str, scale: float, index: int) -> Path:
     """Where an image lies."""
-    return folder / "images" / f"{guidance}-{scale:g}" / f"{index:05d}.png"
+    return folder / "images" / f"{guidance}-{str(scale).removesuffix('.0')}" / f"{index:05d}.png"
 
 
 def summarise(
