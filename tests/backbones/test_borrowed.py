@@ -1,8 +1,10 @@
-"""Pipelines that others have prepared: classes of their own, other autoencoders, half precision."""
+"""Pipelines that others have prepared: classes of their own, other autoencoders, half precision, image prompts, caches,
+merged tokens."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -12,6 +14,9 @@ import torch
 from diffusers import (
     AutoencoderTiny,
     ControlNetModel,
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    PyramidAttentionBroadcastConfig,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
 )
@@ -22,6 +27,7 @@ from goca.backbones import BACKBONES
 from goca.backbones.settings import find_pipeline
 from goca.guidance.semantic import SemanticGuidance
 from goca.models import load, wrap
+from goca.types import CrossRecord
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
 CLASSES = ["cat", "grass"]
@@ -182,3 +188,164 @@ def test_a_saved_controlnet_pipeline_is_loaded(tmp_path) -> None:
     assert isinstance(loaded.pipeline, StableDiffusionControlNetPipeline)
     expected = Segmenter.from_pipeline(plain)(IMAGE, CLASSES)
     np.testing.assert_allclose(Segmenter(loaded)(IMAGE, CLASSES).maps, expected.maps, atol=1e-5)
+
+
+def add_image_prompt(pipeline: Any, columns: int = 8, tokens: int = 4) -> None:
+    """Load an IP-Adapter with random weights into a UNet's cross-attention."""
+    unet, place = pipeline.unet, 1
+    width, weights = unet.config.cross_attention_dim, {}
+    for name in unet.attn_processors:
+        if "attn2" in name:
+            rows = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
+            weights |= {f"{place}.to_{part}_ip.weight": torch.randn(rows, width) for part in "kv"}
+            place += 2
+    projection = {
+        "proj.weight": torch.randn(tokens * width, columns),
+        "proj.bias": torch.zeros(tokens * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    state = {"image_proj": projection, "ip_adapter": weights}
+    unet._load_ip_adapter_weights([state], low_cpu_mem_usage=False)
+
+
+@pytest.mark.parametrize("family", ["unet", "sdxl"])
+def test_an_image_prompt_takes_no_part_and_stays(family: str) -> None:
+    pipeline = tiny.FAMILIES[family].build()
+    expected = Segmenter.from_pipeline(pipeline)(IMAGE, CLASSES)
+    add_image_prompt(pipeline)
+    projection = pipeline.unet.encoder_hid_proj
+    result = Segmenter.from_pipeline(pipeline)(IMAGE, CLASSES)
+    np.testing.assert_allclose(result.maps, expected.maps, atol=1e-5)
+    assert pipeline.unet.encoder_hid_proj is projection
+
+
+def test_flux_with_an_image_prompt_segments_as_without() -> None:
+    pipeline = tiny.flux.build()
+    expected = Segmenter.from_pipeline(pipeline)(IMAGE, CLASSES)
+    transformer, width = pipeline.transformer, 16
+    inner = transformer.inner_dim
+    weights = {
+        f"{place}.to_{part}_ip.{kind}": torch.randn(inner, width) if kind == "weight" else torch.zeros(inner)
+        for place in range(len(transformer.transformer_blocks))
+        for part in "kv"
+        for kind in ("weight", "bias")
+    }
+    projection = {"proj.weight": torch.randn(4 * width, 8), "proj.bias": torch.zeros(4 * width)}
+    projection |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
+    transformer.config.joint_attention_dim = width
+    transformer._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}], low_cpu_mem_usage=False)
+    result = Segmenter.from_pipeline(pipeline)(IMAGE, CLASSES)
+    np.testing.assert_allclose(result.maps, expected.maps, atol=1e-5)
+
+
+def test_a_run_with_an_image_prompt_records_what_the_pixels_see_of_the_text() -> None:
+    pipeline = tiny.unet.build()
+    add_image_prompt(pipeline)
+    backbone = wrap("tiny", pipeline).backbone
+    seen: list[CrossRecord] = []
+    embeds = [torch.randn(2, 1, 8)]
+    options = {"height": 32, "width": 32, "num_inference_steps": 1, "output_type": "latent"}
+    with backbone.recording((16, 16), lambda _, record: seen.append(record), images=[1]):
+        pipeline("cat, grass", ip_adapter_image_embeds=embeds, **options)
+    assert [record.name for record in seen] == list(backbone.layers)
+    assert all(record.cross_key.shape[1] == parts.TEXT_LENGTH and record.output is None for record in seen)
+    with SemanticGuidance(Segmenter.from_pipeline(pipeline), trace=True) as guidance:
+        pipeline("cat, grass", ip_adapter_image_embeds=embeds, **options)
+    assert len(guidance.steps) == 1 and guidance.steps[0].rates[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FirstBlockCacheConfig(threshold=0.2),
+        PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2,
+            spatial_attention_timestep_skip_range=(100, 800),
+            current_timestep_callback=lambda: 500,
+        ),
+        FasterCacheConfig(spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_a_denoiser_that_reuses_results_is_refused_until_its_cache_is_off(config: Any) -> None:
+    pipeline = tiny.flux.build()
+    segmenter = Segmenter.from_pipeline(pipeline)
+    expected = segmenter(IMAGE, CLASSES)
+    pipeline.transformer.enable_cache(config)
+    with pytest.raises(ValueError, match=r"reuses results of earlier calls \(\w+\); switch that cache off"):
+        segmenter(IMAGE, CLASSES)
+    pipeline.transformer.disable_cache()
+    assert np.array_equal(segmenter(IMAGE, CLASSES).maps, expected.maps)
+
+
+def keep_first(module: torch.nn.Module) -> None:
+    """Let a module return its first result for ever, as DeepCache does for some steps."""
+    kept, forward = [], module.forward
+    module.forward = lambda *args, **options: kept[0] if kept else kept.append(forward(*args, **options)) or kept[0]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("block", ["mid_block", "down_blocks.1.attentions.0", "down_blocks.2.resnets.0"])
+def test_a_block_that_keeps_its_result_is_noticed(block: str, fast: bool) -> None:
+    pipeline = tiny.unet.build()
+    segmenter = Segmenter.from_pipeline(pipeline, fast=fast)
+    expected = segmenter(IMAGE, CLASSES)
+    keep_first(pipeline.unet.get_submodule(block))
+    assert np.array_equal(segmenter(IMAGE, CLASSES).maps, expected.maps)
+    with pytest.raises(ValueError, match=rf"{block}.* did not run, so results of earlier calls took its place"):
+        segmenter(IMAGE, CLASSES)
+
+
+def test_a_transformer_block_that_keeps_its_result_is_noticed_where_it_is_not_asked_for() -> None:
+    pipeline = tiny.dit.build()
+    backbone = wrap("tiny", pipeline).backbone
+    latents = backbone.encode_image(torch.zeros(1, 3, 32, 32))
+    conditioning = backbone.encode_prompt(["cat"])
+    keep_first(pipeline.transformer.transformer_blocks[0])
+    wanted = backbone.layers[1:2]
+    backbone.record(latents, 100, conditioning, lambda *_: None, wanted)
+    for early in (False, True):
+        with pytest.raises(ValueError, match=r"transformer_blocks.0#self of the denoiser did not run"):
+            backbone.record(latents, 100, conditioning, lambda *_: None, wanted, stop_early=early)
+
+
+def merge_tokens(attention: torch.nn.Module) -> None:
+    """Compute an attention for every other pixel, as token merging does."""
+    forward = attention.forward
+
+    def merged(x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        return forward(x[:, ::2], *args, **options).repeat_interleave(2, dim=1)[:, : x.shape[1]]
+
+    attention.forward = merged
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(("family", "part"), [("unet", "attn1"), ("unet", "attn2"), ("dit", "attn1"), ("dit", "attn2")])
+def test_merged_tokens_are_refused(family: str, part: str, fast: bool) -> None:
+    pipeline = tiny.FAMILIES[family].build()
+    segmenter = Segmenter.from_pipeline(pipeline, fast=fast)
+    for name, module in segmenter.model.backbone.denoiser.named_modules():
+        if name.endswith(f".{part}"):
+            merge_tokens(module)
+    with pytest.raises(
+        ValueError, match=r"sees \d+ tokens instead of \d+ x \d+ pixels: something merges or splits them"
+    ):
+        segmenter(IMAGE, CLASSES)
+
+
+def test_merged_tokens_of_joint_attention_are_refused() -> None:
+    pipeline = tiny.flux.build()
+    for block in pipeline.transformer.transformer_blocks:
+        forward = block.attn.forward
+
+        def merged(hidden_states: Any, image_rotary_emb: Any, forward: Any = forward, **options: Any) -> Any:
+            text = options["encoder_hidden_states"].shape[1]
+            kept = [*range(text), *range(text, text + hidden_states.shape[1], 4)]
+            rotary = tuple(each[kept] for each in image_rotary_emb)
+            image, *rest = forward(hidden_states=hidden_states[:, ::4], image_rotary_emb=rotary, **options)
+            return (image.repeat_interleave(4, dim=1), *rest)
+
+        block.attn.forward = merged
+    with pytest.raises(ValueError, match="something merges or splits them"):
+        Segmenter.from_pipeline(pipeline)(IMAGE, CLASSES)

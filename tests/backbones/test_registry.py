@@ -29,7 +29,7 @@ def test_only_the_family_that_is_needed_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name.removeprefix("goca.backbones.") for name in done.stdout.split()}
-    assert modules == {"base", "cross", "dit", "hooks", "latents", "noise", "projection", "recording", "settings"}
+    assert modules == {"base", "checks", "cross", "dit", "hooks", "latents", "noise", "projection", "recording", "settings"}
 
 
 def test_names_of_the_contract_are_imported_on_access() -> None:

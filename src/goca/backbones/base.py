@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from goca.backbones import latents as autoencoder
+from goca.backbones.checks import refuse_caches, whole_forward
 from goca.backbones.hooks import AttentionCall, watch_output
 from goca.backbones.noise import NoiseLevel, Timestep, noise_level
 from goca.backbones.projection import output_projection
@@ -130,6 +131,11 @@ class Backbone(ABC):
     def watch_reference(self, receive: Callable[[Any], object]) -> AbstractContextManager[None]:
         """Hand what holds the features to ``receive``: what :meth:`reference_module` returns."""
         return watch_output(self.reference_module(), receive)
+
+    def steady_modules(self) -> dict[str, nn.Module]:
+        """Modules that every forward of the denoiser runs, by name, in that order."""
+        modules = ((layer, self.attention_modules(layer)) for layer in self.layers)
+        return {f"{layer}#{part}": module for layer, parts in modules for part, module in parts.items()}
 
     @property
     def patch_size(self) -> int:
@@ -281,13 +287,15 @@ class Backbone(ABC):
             the denoiser's prediction, the same as :meth:`denoise` gives; ``None`` where it was left early.
 
         Raises:
-            ValueError: an unknown layer. RuntimeError: a layer whose attention was not seen.
+            ValueError: an unknown layer, a denoiser that reuses results of earlier calls or merges tokens.
+            RuntimeError: a layer whose attention was not seen.
         """
         if stop_early:
             last = next((layer for layer in reversed(self.layers) if layers is None or layer in layers), None)
             on_record = leave_after(last, len(latents), on_record)
         height, width = latents.shape[-2:]
-        with self.recording((height, width), on_record, layers), suppress(LeaveDenoiser):
+        whole = whole_forward(self.steady_modules(), stop_early)
+        with self.recording((height, width), on_record, layers), whole, suppress(LeaveDenoiser):
             return self.denoise(latents, timestep, conditioning)
         return None
 
@@ -309,9 +317,11 @@ class Backbone(ABC):
             images: indices of the images to record, all by default.
 
         Raises:
-            ValueError: an unknown layer. RuntimeError: on leaving, a layer whose attention was not seen.
+            ValueError: an unknown layer, or a denoiser that reuses results of earlier calls.
+            RuntimeError: on leaving, a layer whose attention was not seen.
         """
         for layer in layers or ():
             look_up(self.layers, layer, "layer")
         wanted = self.layers if layers is None else tuple(layer for layer in self.layers if layer in set(layers))
+        refuse_caches(self.denoiser)
         return LayerCollector(self, size, wanted, on_record, images).listen()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from goca.backbones.base import Backbone
+from goca.backbones.checks import check_pixels
 from goca.backbones.hooks import AttentionCall
 from goca.backbones.projection import output_projection
 from goca.backbones.settings import Settings
@@ -40,11 +41,15 @@ class CrossAttentionBackbone(Backbone):
     def reference_module(self) -> nn.Module:
         return self.denoiser.get_submodule(self.reference_layer).attn2.to_q
 
-    def output_module(self, layer: str) -> nn.Module:
-        return self.denoiser.get_submodule(layer).attn2.to_out[0]
+    def output_module(self, layer: str) -> nn.Module | None:
+        """None where an image prompt (IP-Adapter) adds to the heads of the text."""
+        attention = self.denoiser.get_submodule(layer).attn2
+        return None if hasattr(attention.processor, "to_k_ip") else attention.to_out[0]
 
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> CrossRecord:
         cross, own = calls["cross"], calls.get("self")
+        seen = (cross.query, own.query, own.key) if own else (cross.query,)
+        check_pixels(layer, grid, (each.shape[2] for each in seen))
         return CrossRecord(
             name=layer,
             grid=grid,

@@ -63,10 +63,16 @@ class FluxBackbone(JointAttentionBackbone):
             timestep=time / 1000,
             txt_ids=latents.new_zeros(conditioning.embeddings.shape[1], 3),
             img_ids=FluxPipeline._prepare_latent_image_ids(batch, rows, columns, latents.device, latents.dtype),
+            joint_attention_kwargs=self._image_prompt(),
             return_dict=False,
             **self.conditions(latents, conditioning),
         )[0]
         return FluxPipeline._unpack_latents(tokens, height, width, vae_scale_factor=1)
+
+    def _image_prompt(self) -> dict[str, Any] | None:
+        """None of an IP-Adapter's, where one is loaded."""
+        loaded = getattr(self.denoiser, "encoder_hid_proj", None) is not None
+        return {"ip_hidden_states": []} if loaded else None
 
     def conditions(
         self, latents: Float[Tensor, "batch channels height width"], conditioning: Conditioning

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 UNFUSED_PROCESSORS = (AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)
+SHOWN = 3  # names in a message
 MASKED_SCORE = -10000.0  # added to the score of a key that a mask hides
 
 
@@ -60,12 +61,15 @@ class AttentionCall:
 
 
 class Recorder:
-    """Context manager that hands every attention call inside ``modules`` to ``on_call``.
+    """Context manager that hands the attention call of each run of ``modules`` to ``on_call``.
 
     Args:
         modules: attention modules by the name they are reported under.
         on_call: receives each :class:`AttentionCall` when its module has run, so that what ``on_call`` does is neither
             intercepted nor recorded; its result is ignored. A module that failed hands over nothing.
+
+    A module's first attention is the one over the text; those that follow, over an image prompt (IP-Adapter), are not
+    handed on.
 
     Modules that use another attention backend run on torch's own inside the context, and compiled modules run
     uncompiled. On leaving, also after an exception, hooks are gone and backends are back.
@@ -103,10 +107,11 @@ class Recorder:
         self._cleanup.close()
         missing = [name for name in self.modules if name not in self._seen]
         if error is None and missing:
+            more = f" and {len(missing) - SHOWN} modules more" if len(missing) > SHOWN else ""
             raise RuntimeError(
-                f"No attention call was seen in {', '.join(missing)}; give them a processor "
-                "that calls torch.nn.functional.scaled_dot_product_attention "
-                "(pipeline.<model>.set_default_attn_processor())."
+                f"No attention call was seen in {', '.join(missing[:SHOWN])}{more}; give them a processor that calls "
+                "torch.nn.functional.scaled_dot_product_attention (pipeline.<model>.set_default_attn_processor()), and "
+                "switch off what reuses results of earlier calls (DeepCache and the like)."
             )
 
     @contextmanager
@@ -122,7 +127,7 @@ class Recorder:
                 if not self._running:
                     self._interception.__exit__(None, None, None)
                     calls, self._calls = self._calls, []
-                    for call in calls if output is not None else ():
+                    for call in calls[:1] if output is not None else ():
                         self.on_call(call)
 
         handles = (module.register_forward_pre_hook(push), module.register_forward_hook(pop, always_call=True))

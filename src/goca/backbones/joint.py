@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from goca.backbones.base import Backbone
+from goca.backbones.checks import check_pixels
 from goca.backbones.hooks import AttentionCall
 from goca.backbones.projection import output_projection
 from goca.backbones.settings import Settings
@@ -83,6 +84,8 @@ class JointAttentionBackbone(Backbone):
     def read(self, layer: str, grid: Grid, calls: Mapping[str, AttentionCall], image: int) -> JointRecord:
         call = calls["joint"]
         count = self.count_tokens(call, image)
+        if call.query.shape[2] != call.key.shape[2] or count <= grid[0] * grid[1]:
+            check_pixels(layer, grid, (call.query.shape[2],))
         own, text = self.image_tokens(count, grid), self.text_tokens(count, grid)
         mask = None if self.packed else call.additive_mask(image, own.start)
         projection = output_projection(self.attention_modules(layer)["joint"])

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
-from goca.backbones.noise import Timestep
 from goca.backbones.settings import JOINED, Settings
 from goca.backbones.unet import UNetBackbone
 
@@ -43,16 +42,10 @@ class SDXLBackbone(UNetBackbone):
         )
         return Conditioning(embeddings, extra={"text_embeds": pooled})
 
-    @torch.no_grad()
-    def denoise(
-        self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
-    ) -> Float[Tensor, "batch channels height width"]:
+    def conditions(
+        self, latents: Float[Tensor, "batch channels height width"], conditioning: Conditioning
+    ) -> dict[str, Tensor]:
+        """The pooled text, and the image's sizes before and after a crop that leaves nothing out."""
         size = [side * self.vae_factor for side in latents.shape[-2:]]
         times = torch.tensor([*size, 0, 0, *size]).to(conditioning.embeddings).expand(len(latents), 6)
-        return self.denoiser(
-            latents,
-            torch.full((len(latents),), timestep, device=latents.device),
-            encoder_hidden_states=conditioning.embeddings,
-            added_cond_kwargs={**conditioning.extra, "time_ids": times},
-            return_dict=False,
-        )[0]
+        return {**conditioning.extra, "time_ids": times}

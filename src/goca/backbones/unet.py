@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone
@@ -17,6 +18,36 @@ from goca.backbones.settings import JOINED, Settings
 from goca.types import Grid
 
 STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+
+
+class _NoImage(nn.Module):
+    """In the place of an IP-Adapter's projection: there is no image prompt."""
+
+    def forward(self, image_embeds: None) -> list[Tensor]:
+        return []
+
+
+@contextmanager
+def text_alone(denoiser: Any) -> Iterator[dict[str, Any]]:
+    """Leave an IP-Adapter's image prompt out inside the context, so that cross-attention sees the text alone; gives
+    what the denoiser must be told besides."""
+    if denoiser.config.encoder_hid_dim_type != "ip_image_proj":
+        yield {}
+        return
+    projection = denoiser.encoder_hid_proj
+    denoiser.encoder_hid_proj = _NoImage()
+    try:
+        yield {"image_embeds": None}
+    finally:
+        denoiser.encoder_hid_proj = projection
+
+
+def _forward_order(name: str) -> tuple[int, ...]:
+    """Stage, block, place in it, resnets before attentions, then the place in the attention."""
+    stage, *rest = name.split(".")
+    numbers = [int(part) for part in re.findall(r"\d+", name)]
+    block = numbers.pop(0) if stage != "mid_block" else 0
+    return STAGES[stage], block, numbers[0], "attentions" in rest, *numbers[1:]
 
 
 class UNetBackbone(CrossAttentionBackbone):
@@ -59,7 +90,29 @@ class UNetBackbone(CrossAttentionBackbone):
         self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         steps = torch.full((len(latents),), timestep, device=latents.device)
-        return self.denoiser(latents, steps, encoder_hidden_states=conditioning.embeddings, return_dict=False)[0]
+        with text_alone(self.denoiser) as added:
+            return self.denoiser(
+                latents,
+                steps,
+                encoder_hidden_states=conditioning.embeddings,
+                added_cond_kwargs={**added, **self.conditions(latents, conditioning)},
+                return_dict=False,
+            )[0]
+
+    def conditions(
+        self, latents: Float[Tensor, "batch channels height width"], conditioning: Conditioning
+    ) -> dict[str, Tensor]:
+        """Further inputs of the denoiser."""
+        return {}
+
+    def steady_modules(self) -> dict[str, nn.Module]:
+        """The first convolution of each residual block, too: blocks without attention may be kept as well."""
+        found = {
+            match[1]: module.conv1
+            for name, module in self.denoiser.named_modules()
+            if (match := re.fullmatch(r"(.*\.resnets\.\d+)", name))
+        }
+        return dict(sorted({**found, **super().steady_modules()}.items(), key=lambda each: _forward_order(each[0])))
 
     def grid(self, layer: str, height: int, width: int) -> Grid:
         """Each stage down halves the sides and rounds up; the stages up come back the same way."""
