@@ -94,7 +94,7 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_class_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no class 'dog' in this result; it has cat, fire engine, background"):
+    with pytest.raises(ValueError, match="unknown class 'dog'; choose one of cat, fire engine, background"):
         segmentation().heat_map("dog")
 
 

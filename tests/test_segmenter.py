@@ -111,6 +111,8 @@ def test_the_image_is_mirrored_and_not_its_latents() -> None:
     torch.testing.assert_close(found.maps, expected, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match=r"give their latents, encode\(images, mirrored=True\)"):
         segmenter.score(latents, [prompt], [segmenter.method])
+    with pytest.warns(DeprecationWarning, match="passes.* is called .*views"):
+        assert segmenter.passes(segmenter.method) == list(segmenter.resolve().views)
 
 
 def test_views_surround_the_models_timestep() -> None:

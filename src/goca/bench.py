@@ -33,7 +33,7 @@ def bench(
     Exact ("goca") and fast mode are measured. Time: all in one process, in turn, ``repeats`` times after a warm-up
     (fewer once :data:`ENOUGH_SECONDS` have passed, but at least twice); a ratio is the median of the ratios of
     neighbours. Memory: the largest resident size of a fresh process for each. The method is the preset ``paper``: one
-    forward; presets that average several passes cost that many.
+    forward; presets that average several views cost that many forwards.
 
     Args:
         random_weights: build the model at its true size without any download (models that have a packaged

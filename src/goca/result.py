@@ -14,6 +14,7 @@ from PIL import Image
 
 from goca import render
 from goca.export import DEFAULT_FORMATS, Exporter
+from goca.lookup import look_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,7 @@ class Segmentation:
         Raises:
             ValueError: no such class.
         """
-        if name not in self.classes:
-            raise ValueError(f"no class {name!r} in this result; it has {', '.join(self.classes)}")
+        look_up(self.classes, name, "class")
         return render.heat_map(self.image, self._score(self.classes.index(name)))
 
     def label_image(self) -> Image.Image:

@@ -16,6 +16,7 @@ from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
+from goca._moved import warn
 from goca.backbones.base import Conditioning
 from goca.backbones.noise import Timestep
 from goca.classes import BACKGROUND
@@ -26,7 +27,7 @@ from goca.maps.post import post_process
 from goca.maps.refine import refine
 from goca.maps.rescale import rescale
 from goca.maps.views import flip, mean_maps
-from goca.method import Method, ResolvedMethod, check, find_method, resolve
+from goca.method import Method, ResolvedMethod, View, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
 from goca.models.specs import DEFAULT_MODEL, MODELS
 from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
@@ -263,6 +264,11 @@ class Segmenter:
             chosen = replace(chosen, threshold=threshold)
         return resolve(chosen, self.model.spec, self.model.backbone, self.fast)
 
+    def passes(self, method: Method) -> list[View]:
+        """The old name of ``resolve(method).views``."""
+        warn("Segmenter.passes(method)", "Segmenter.resolve(method).views")
+        return list(self.resolve(method).views)
+
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
         """Align classes with the tokens of this model's text encoder, see :func:`goca.text.prompt.build_prompt`."""
         backbone = self.model.backbone
@@ -385,14 +391,14 @@ class Segmenter:
         Returns the clean latents as the model predicts them; ``None`` in fast mode."""
         backbone = self.model.backbone
 
-        def hand_out(image: int, record: LayerRecord) -> None:
+        def add_record(image: int, record: LayerRecord) -> None:
             for images in aggregators.values():
                 images[image].add(record)
 
         generators = [torch.Generator().manual_seed(check_seed(seed)) for _ in latents]
         noisy = backbone.add_noise(latents, timestep, generators)
         needed = {layer for images in aggregators.values() for layer in images[0].layers}
-        predicted = backbone.record(noisy, timestep, conditioning, hand_out, needed, stop_early=self.fast)
+        predicted = backbone.record(noisy, timestep, conditioning, add_record, needed, stop_early=self.fast)
         return None if predicted is None else backbone.noise_level(timestep, latents).clean(noisy, predicted)
 
     def segmentation(

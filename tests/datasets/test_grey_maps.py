@@ -74,7 +74,7 @@ def test_cityscapes_says_what_is_wrong(cityscapes: Path) -> None:
         ValueError, match=r"leftImg8bit.train is missing; .*splits: train, val.*cityscapes-dataset\.com"
     ):
         open_dataset("cityscapes", cityscapes, "train")
-    with pytest.raises(ValueError, match="cityscapes has no split 'test'; choose one of train, val"):
+    with pytest.raises(ValueError, match="unknown split of cityscapes 'test'; choose one of train, val"):
         open_dataset("cityscapes", cityscapes, "test")
 
 

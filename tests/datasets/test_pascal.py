@@ -93,7 +93,7 @@ def test_voc_says_what_is_missing(voc: Path) -> None:
     base = voc / "VOCdevkit" / "VOC2012"
     with pytest.raises(ValueError, match=r"trainval\.txt is missing; .*VOCtrainval_11-May-2012\.tar"):
         open_dataset("voc", voc, "trainval")
-    with pytest.raises(ValueError, match="voc has no split 'test'; choose one of train, val, trainval"):
+    with pytest.raises(ValueError, match="unknown split of voc 'test'; choose one of train, val, trainval"):
         open_dataset("voc", voc, "test")
     with pytest.raises(ValueError, match="voc needs the folder of its files as root"):
         open_dataset("voc")

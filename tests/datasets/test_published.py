@@ -48,7 +48,7 @@ def test_every_own_class_has_its_published_one(key: str) -> None:
 
 
 def test_what_was_not_published_is_refused() -> None:
-    with pytest.raises(ValueError, match="no words were published for the data set 'scenes'; choose one of voc, "):
+    with pytest.raises(ValueError, match="unknown data set with published words 'scenes'; choose one of voc, "):
         published_classes("scenes")
     with pytest.raises(ValueError, match="voc has 21 classes, not 2; give the names of all, in order"):
         published_indices("voc", ["background", "cat"])

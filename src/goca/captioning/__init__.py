@@ -1,4 +1,4 @@
-"""Who says what is in an image, and which classes of a data set that names."""
+"""Caption sources, and alignment of captions with the classes of a data set."""
 
 from goca.captioning.request import name_classes
 from goca.storage.captions import Mismatch, check_captions, load_captions, save_captions

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from goca.cli.common import clean_stdout, print_json, print_table
 from goca.ranges import LARGEST_SIDE
+from goca.storage.settings import flatten
 
 
 def bench(
@@ -33,13 +34,6 @@ def bench(
         print_json(answer)
         return
     table = Table("figure", "value", title=f"{model} against a plain forward")
-    for key, value in _flatten(answer):
+    for key, value in flatten(answer):
         table.add_row(key, f"{value:.3g}" if isinstance(value, float) else str(value))
     print_table(table)
-
-
-def _flatten(answer: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = []
-    for key, value in answer.items():
-        rows += _flatten(value, f"{prefix}{key} ") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return rows

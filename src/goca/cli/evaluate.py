@@ -25,7 +25,7 @@ def evaluate(
         typer.Option(help="Methods to compare, separated by commas: presets ({presets}) and baselines ({baselines})."),
     ] = "vanilla,paper",
     refine: Annotated[
-        bool, typer.Option("--refine/--no-refine", help="Refine the maps by self-attention and sharpen them.")
+        bool, typer.Option("--refine/--no-refine", help="Refine the maps by self-attention and by the image (PAMR).")
     ] = True,
     table: CsvOption = None,
     as_json: JsonOption = False,

@@ -28,7 +28,7 @@ def guidance_table(
         Path | None,
         typer.Option(help="Folder with images/ and captions.json, for models of photographs: FID and CLIP score."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for images, records and the table.")] = Path("goca-guidance"),
+    out: Annotated[Path, typer.Option(help="Folder for images, measurements and the table.")] = Path("goca-guidance"),
     as_json: JsonOption = False,
 ) -> None:
     """Compare plain guidance, S-CFG and GoCA's regions over a range of scales.

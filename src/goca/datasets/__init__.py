@@ -16,6 +16,7 @@ from goca.datasets.context import Context
 from goca.datasets.folder import Folder
 from goca.datasets.scenes import Scenes
 from goca.datasets.voc import Voc
+from goca.lookup import look_up
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     dataset.key: dataset
@@ -35,6 +36,4 @@ def open_dataset(key: str, root: str | Path | None = None, split: str | None = N
     Raises:
         ValueError: unknown data set or split, or a file that is missing or damaged; the message says where to get it.
     """
-    if key not in DATASETS:
-        raise ValueError(f"unknown data set {key!r}; choose one of {', '.join(DATASETS)}")
-    return DATASETS[key](root, split, **options)
+    return look_up(DATASETS, key, "data set")(root, split, **options)

@@ -15,6 +15,7 @@ from jaxtyping import Int16, UInt8
 from goca.classes import BACKGROUND
 from goca.datasets.base import Dataset, Sample
 from goca.datasets.labels import map_ids, read_ids, turn_labels
+from goca.lookup import look_up
 
 CLASS_LISTS = Path(__file__).parent / "classes"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -148,11 +149,11 @@ def check_split(key: str, split: str | None, splits: Sequence[str]) -> str | Non
     Raises:
         ValueError: it is not.
     """
-    if split is None or split in splits:
-        return split
+    if split is None:
+        return None
     if not splits:
         raise ValueError(f"{key} has no splits; leave {split!r} out")
-    raise ValueError(f"{key} has no split {split!r}; choose one of {', '.join(splits)}")
+    return str(look_up(splits, split, f"split of {key}"))
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[str, Path]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from goca.classes import BACKGROUND
 from goca.datasets.files import CLASS_LISTS, read_text
+from goca.lookup import look_up
 
 PUBLISHED_KEYS = ("voc", "context", "coco-object", "coco-stuff", "cityscapes", "ade20k")
 Classes = tuple[tuple[str, ...], ...]
@@ -23,8 +24,7 @@ def published_classes(key: str) -> Classes:
     Raises:
         ValueError: a data set without published words.
     """
-    if key not in PUBLISHED_KEYS:
-        raise ValueError(f"no words were published for the data set {key!r}; choose one of {', '.join(PUBLISHED_KEYS)}")
+    look_up(PUBLISHED_KEYS, key, "data set with published words")
     lines = read_text(CLASS_LISTS / "published" / f"{key}.txt").splitlines()
     return tuple(() if line == BACKGROUND else tuple(line.split("|")) for line in lines)
 

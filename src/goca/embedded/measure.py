@@ -26,7 +26,7 @@ from goca.embedded.data import to_unit
 from goca.embedded.export import list_snapshots, load_snapshot
 from goca.embedded.objectives import clean_errors, denoising_errors
 from goca.embedded.rungs import RUNGS, rung_folder
-from goca.embedded.train import adopt_vae
+from goca.embedded.train import adopt_vae, option
 from goca.evaluation.counting import Totals
 from goca.evaluation.experiment import Experiment
 from goca.evaluation.generation.scenes import SceneMeasures
@@ -156,7 +156,7 @@ def measure_segmentation(segmenter: Segmenter, scenes: int) -> dict[str, Any]:
 
     Returns:
         ``miou`` by method, ``true`` (per scene and class its pixels) and ``counts`` (by method, per scene and class of
-        ``true``: pixels where prediction and truth agree, and pixels of the prediction).
+        ``true``: pixels where prediction and target agree, and pixels of the prediction).
     """
     experiment = Experiment.open("scenes", limit=scenes, seed=SEGMENTED_SERIES)
     variants = methods()
@@ -225,8 +225,7 @@ def main(
     images: Annotated[int, typer.Option(min=2, help="Images that are generated.")] = 200,
 ) -> None:
     """Measure every snapshot of a rung that was not measured before."""
-    if name not in RUNGS:
-        raise typer.BadParameter(f"unknown rung {name!r}; choose one of {', '.join(RUNGS)}")
+    option(RUNGS, name, "rung")
     folder = rung_folder(run, name, seed)
     snapshots: Sequence[Path] = list_snapshots(folder.name, run)
     if not snapshots:

@@ -11,6 +11,7 @@ goca.embedded.export`` makes pipelines of them. Runs on a CPU or a GPU.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from goca.embedded.data import stream_pictures, to_unit
 from goca.embedded.denoiser import BATCH, CHECKPOINT_EVERY, Training, train
 from goca.embedded.optimisers import Optimisers
 from goca.embedded.rungs import RUNGS, SCENES, describe, keep_configuration, rung_folder
+from goca.lookup import look_up
 from goca.models.specs import WEIGHTS
 from goca.storage.json_reader import read_json
 
@@ -112,11 +114,18 @@ def train_denoiser(
     bfloat16: Bfloat16 = False,
 ) -> None:
     """Train a denoiser and its text encoders together, see :mod:`goca.embedded.objectives`."""
-    if kind not in arch.DENOISERS:
-        raise typer.BadParameter(f"unknown denoiser {kind!r}; choose one of {', '.join(arch.DENOISERS)}")
+    option(arch.DENOISERS, kind, "denoiser")
     snapshots = range(snapshot_every, steps, snapshot_every)
     plan = Training(kind, steps, snapshots, device=device, compile_model=compile_model, bfloat16=bfloat16)
     train(plan, run, run / kind)
+
+
+def option(table: Mapping[str, Any] | Collection[str], name: str, kind: str) -> Any:
+    """As :func:`goca.lookup.look_up`, for an argument of a command."""
+    try:
+        return look_up(table, name, kind)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command("rung")
@@ -127,13 +136,12 @@ def train_rung(
     device: Device = "cpu",
 ) -> None:
     """Train one model of the scaling study, see :mod:`goca.embedded.rungs`; all that it needs is made first."""
-    if name not in RUNGS:
-        raise typer.BadParameter(f"unknown rung {name!r}; choose one of {', '.join(RUNGS)}")
+    rung = option(RUNGS, name, "rung")
     if not (run / "vae").exists():
         adopt_vae(run)
     if not (run / "latents.pt").exists():
         encode_scenes(run, SCENES, device)
-    plan = RUNGS[name].plan(seed, device)
+    plan = rung.plan(seed, device)
     folder = rung_folder(run, name, seed)
     try:
         keep_configuration(folder, describe(name, plan, run))

@@ -160,7 +160,7 @@ class Experiment:
             methods: by name, see :func:`goca.method.find_methods`.
             batch: images that are computed and written down together.
             out: folder for records.jsonl (a line for each image as it finishes), results.json and report.html.
-            resume: continue the records in that folder.
+            resume: continue the results in that folder.
             model_options: further settings of the model that the segmenter does not tell, such as its revision; a run
                 with others is not continued.
             progress: gets (images done, images in all).

@@ -14,6 +14,7 @@ from PIL import Image
 from goca.guidance.pipelines import plain_layout
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
+from goca.lookup import look_up
 from goca.models import memory_errors
 from goca.ranges import LARGEST_SIDE, MOST_STEPS, check_seed, check_whole
 from goca.result import Segmentation
@@ -76,8 +77,7 @@ class Generator:
         size: Grid | None = None,
         every: int = 1,
     ) -> None:
-        if guidance not in GUIDANCE:
-            raise ValueError(f"unknown guidance {guidance!r}; choose one of {', '.join(GUIDANCE)}")
+        look_up(GUIDANCE, guidance, "guidance")
         spec, backbone = segmenter.model.spec, segmenter.model.backbone
         size = size or (spec.image_size, spec.image_size)
         if steps is not None:

@@ -188,12 +188,12 @@ class Run:
         if not layers:
             return
 
-        def hand_out(row: int, record: LayerRecord) -> None:
+        def add_record(row: int, record: LayerRecord) -> None:
             for aggregator in receivers[row]:
                 aggregator.add(record)
 
         rows = [row for row, aggregators in enumerate(receivers) if aggregators]
-        self.recording.enter_context(self.backbone.recording(size, hand_out, layers, rows))
+        self.recording.enter_context(self.backbone.recording(size, add_record, layers, rows))
 
     def _keep_for_segmentation(self) -> None:
         for image, kept in enumerate(self.aggregations):
