@@ -134,7 +134,7 @@ def test_rung_refuses_other_latents_and_other_settings(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
     with pytest.raises(typer.BadParameter, match="holds 4 scenes, not 16000; name another folder"):
         train.train_rung("dit-1m", tmp_path)
-    with pytest.raises(typer.BadParameter, match="unknown rung 'dit-2m' .*choose one of dit-1m"):
+    with pytest.raises(typer.BadParameter, match=r"unknown rung 'dit-2m' .*choose one of dit-1m"):
         train.train_rung("dit-2m", tmp_path)
     rungs.keep_configuration(tmp_path / "run", {"seed": 0})
     rungs.keep_configuration(tmp_path / "run", {"seed": 0})
