@@ -142,7 +142,7 @@ def test_background_appears_when_it_is_asked_for(family: str) -> None:
 
 
 def test_manual_layers_must_be_known() -> None:
-    with pytest.raises(ValueError, match=r"no hand-picked layers for the preset 'manual'.*take the preset 'paper' or 'vanilla'"):
+    with pytest.raises(ValueError, match=r"no hand-picked layers .*'manual'.*take the preset 'paper' or 'vanilla'"):
         Segmenter(tiny_model("dit"), "manual")
 
 
