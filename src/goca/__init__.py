@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from goca.images import ImageError
     from goca.method import PRESETS, Method
     from goca.models import list_models
+    from goca.observation import Explanation
     from goca.plugins import register_baseline, register_preset
     from goca.result import Segmentation
     from goca.segmenter import Segmenter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
+    "Explanation",
     "ImageError",
     "Method",
     "Segmentation",
@@ -34,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "PRESETS": "goca.method",
+    "Explanation": "goca.observation",
     "ImageError": "goca.images",
     "Method": "goca.method",
     "Segmentation": "goca.result",

@@ -239,3 +239,19 @@ def test_the_number_of_heads_is_known_before_the_forward(family: str) -> None:
     explanation = segmenter.explain(photo(0), CLASSES)
     for layer in explanation.layers:
         assert segmenter.model.backbone.count_heads(layer.name) == layer.heads
+
+
+def test_the_fast_mode_and_other_shapes_are_explained() -> None:
+    segmenter = Segmenter(tiny_model("dit"), fast=True, keep_aspect=True)
+    image = photo(6, 80, 40)
+    result, explanation = segmenter(image, CLASSES), segmenter.explain(image, CLASSES)
+    assert explanation.token_maps.shape[1:] == result.maps.shape[1:] == explanation.refined.shape[1:]
+    assert explanation.token_maps.shape[1] < explanation.token_maps.shape[2]
+    np.testing.assert_allclose(explanation.result.maps, result.maps, atol=1e-5)
+    assert explanation.at(79, 39).label == explanation.classes[explanation.result.labels[39, 79]]
+    assert explanation.word_map("cat", 0, 0).shape == (40, 80)
+
+
+def test_a_heat_map_has_the_size_of_the_image(explanation: Explanation) -> None:
+    assert explanation.heat_map("cat").size == explanation.heat_map("cat", 0, 1).size == explanation.image.size
+    assert np.asarray(explanation.heat_map("cat")).std() > 1

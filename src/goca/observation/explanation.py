@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from goca.maps.resize import resize_maps
-from goca.observation import files
+from goca.observation import files, pictures
 from goca.observation.layers import LayerMaps, layer_index, role_sums
 from goca.observation.pixels import PixelScores, check_pixel, sample_maps
 from goca.observation.tokens import ROLES, Token, find_tokens, list_words
@@ -142,6 +142,10 @@ class Explanation:
         grid = torch.from_numpy(self.grid_map(word, layer, head))[None]
         return resize_maps(grid, (self.image.height, self.image.width))[0].numpy()
 
+    def heat_map(self, word: str, layer: str | int | None = None, head: int | None = None) -> Image.Image:
+        """:meth:`word_map` over the grey image, from its lowest value (dark blue) to its highest (light yellow)."""
+        return pictures.draw_word(self, word, layer, head)
+
     @cached_property
     def share_maps(self) -> Float[np.ndarray, "roles rows columns"]:
         """What each pixel gives to special, content and stuff tokens; the three sum to 1."""
@@ -169,7 +173,7 @@ class Explanation:
         Raises:
             ValueError: it lies outside the image.
         """
-        check_pixel(x, y, self.image.size)
+        x, y = check_pixel(x, y, self.image.size)
 
         def sample(maps: Float[np.ndarray, "*maps rows columns"]) -> Float[np.ndarray, "*maps"]:
             return sample_maps(maps, x, y, self.image.size)

@@ -59,11 +59,10 @@ class LayerMaps:
         Raises:
             ValueError: no such head, or its maps were not kept.
         """
-        if not 0 <= number < self.heads:
-            raise ValueError(f"layer {self.name!r} has no head {number}; choose one from 0 to {self.heads - 1}")
+        check_head(self.name, number, self.heads)
         if self.head_maps is None:
             raise ValueError(f"the heads of layer {self.name!r} were not kept; name it in explain(layers=...)")
-        return self.head_maps[number]
+        return self.head_maps[int(number)]
 
 
 class LayerObserver:
@@ -141,6 +140,12 @@ class LayerObserver:
     def _shares(self, seen: Float[Tensor, "heads pixels seen"]) -> Float[Tensor, "heads pixels roles"]:
         """Special, content and stuff tokens' part of each head's attention to the text."""
         return role_sums(seen.movedim(-1, 0), self._content).movedim(0, -1)
+
+
+def check_head(layer: str, head: int, heads: int) -> None:
+    """Raise ``ValueError`` for a head that a layer of so many does not have."""
+    if head not in range(heads):
+        raise ValueError(f"layer {layer!r} has no head {head}; choose one from 0 to {heads - 1}")
 
 
 def layer_index(names: Sequence[str], layer: str | int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from goca.images import read_image
 from goca.observation.explanation import Explanation
 from goca.observation.files import explanation_paths, refuse_existing
-from goca.observation.layers import layer_index
+from goca.observation.layers import check_head, layer_index
 from goca.observation.pixels import check_pixel
 from goca.storage.atomic import check_folder
 from goca.storage.names import file_stems
@@ -60,7 +60,7 @@ def observe(
         check_pixel(x, y, picture.size)
     layers = None if layer is None else [check_layer(segmenter, layer)]
     if head is not None:
-        check_head(segmenter, head, layers)
+        check_heads(segmenter, head, layers)
     explanation = segmenter.explain(
         picture,
         classes,
@@ -103,12 +103,10 @@ def check_layer(segmenter: Segmenter, layer: str) -> str:
     return observed[layer_index(observed, layer)]
 
 
-def check_head(segmenter: Segmenter, head: int, layers: Sequence[str] | None) -> None:
+def check_heads(segmenter: Segmenter, head: int, layers: Sequence[str] | None) -> None:
     """Raise ``ValueError`` for a head that one of the layers, by default of all that are aggregated, does not have."""
     for layer in layers or observed_layers(segmenter):
-        heads = segmenter.model.backbone.count_heads(layer)
-        if not 0 <= head < heads:
-            raise ValueError(f"layer {layer!r} has no head {head}; choose one from 0 to {heads - 1}")
+        check_head(layer, head, segmenter.model.backbone.count_heads(layer))
 
 
 def observed_layers(segmenter: Segmenter) -> list[str]:

@@ -185,7 +185,9 @@ def draw_pixel(explanation: Explanation, pixel: PixelScores) -> Image.Image:
     return _stack([body, legend(ROLES, ROLE_COLOURS, body.width, drawing.FONT)])
 
 
-def draw_word(explanation: Explanation, word: str, layer: str | None = None, head: int | None = None) -> Image.Image:
+def draw_word(
+    explanation: Explanation, word: str, layer: str | int | None = None, head: int | None = None
+) -> Image.Image:
     """The map of a word over the grey image at the image's size, from its lowest (dark) to its highest value."""
     values = explanation.grid_map(word, layer, head)
     return _own_range(explanation.image, values, side=None)

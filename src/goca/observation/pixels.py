@@ -38,14 +38,19 @@ class PixelScores:
     head_weights: Mapping[str, Float[np.ndarray, " heads"]]
 
 
-def check_pixel(x: int, y: int, size: tuple[int, int]) -> None:
-    """Raise ``ValueError`` for a pixel outside an image of (width, height)."""
+def check_pixel(x: int, y: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The pixel of an image of (width, height).
+
+    Raises:
+        ValueError: it lies outside, or is no pair of whole numbers.
+    """
     width, height = size
-    if not (0 <= x < width and 0 <= y < height):
+    if x not in range(width) or y not in range(height):
         raise ValueError(
             f"the pixel {x},{y} lies outside the image of {width} x {height} pixels; "
             f"give X from 0 to {width - 1} and Y from 0 to {height - 1}"
         )
+    return int(x), int(y)
 
 
 def sample_maps(
