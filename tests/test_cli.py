@@ -47,7 +47,10 @@ def refusal(result: Result) -> str:
 def test_help_names_every_command_without_loading_torch(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    evaluating, drawing = ("evaluate", "ablate", "caption", "verify", "bench"), ("generate", "guidance-table")
+    evaluating, drawing = (
+        ("evaluate", "ablate", "reproduce", "caption", "verify", "bench"),
+        ("generate", "guidance-table"),
+    )
     for command in ("segment", "models", "scenes", *evaluating, *drawing):
         assert command in result.stdout
         assert run(command, "--help").exit_code == 0

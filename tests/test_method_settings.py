@@ -49,12 +49,12 @@ def test_values(word: str, value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["timestep=0"], "timestep is a whole number from 1 to 999, not 0"),
-        (["timestep=99.5"], "timestep is a whole number from 1 to 999, not '99.5'"),
+        (["timestep=0"], "timestep is a whole number of at least 1, not 0"),
+        (["timestep=99.5"], "timestep is a whole number of at least 1, not '99.5'"),
         (["timesteps=none"], "timesteps is a whole number of at least 1, not 'none'"),
         (["rescale=none"], "unknown rescaling rule 'none'"),
-        (["threshold=inf"], "threshold is a finite number or None, not inf"),
-        (["threshold=high"], "threshold is a finite number or None, not 'high'"),
+        (["threshold=inf"], "the threshold is a finite number from -1 to 1, not inf"),
+        (["threshold=high"], "the threshold is a finite number from -1 to 1, not 'high'"),
         (["flip="], "flip is True or False, not ''"),
         (["=3"], "unknown setting of the method ''"),
         (["pamr=1", "pamr=2"], "the method's pamr is given twice; leave one of them out"),

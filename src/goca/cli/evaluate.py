@@ -77,7 +77,8 @@ def evaluate(
 def methods_table(answer: dict[str, Any]) -> Table:
     """One row for each method."""
     first = answer["results"][0]["preset"]
-    table = Table("preset", *figure_columns(), Column(f"mIoU - {first}", no_wrap=True), title=title(answer))
+    difference = Column(Text(f"mIoU -\n{first}"), no_wrap=True)
+    table = Table(Column("preset", overflow="fold"), *figure_columns(), difference, title=title(answer))
     for result in answer["results"]:
         table.add_row(result["preset"], *figures(result), interval_text(result["difference"]))
     return table

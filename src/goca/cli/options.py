@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from goca.cli.common import split_list
 from goca.ranges import LARGEST_COUNT, LARGEST_SEED, LARGEST_SIDE, MOST_STEPS, MOST_WORKERS
@@ -41,6 +41,7 @@ CHOICES = {
     "rescaling": ("goca.maps.rescale", "RESCALE_RULES"),
     "backgrounds": ("goca.maps.background", "BACKGROUND_RULES"),
     "settings": ("goca.method_settings", "FIELDS"),
+    "tables": ("goca.evaluation.reproduce.reported", "TABLES"),
 }
 
 
@@ -63,6 +64,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the accelerator if there is one.")]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="{dtypes}. Default: float32 on a CPU, bfloat16 on an accelerator.")
+]
+OffloadOption = Annotated[
+    str | None,
+    typer.Option(help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."),
+]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results.")]
 CsvOption = Annotated[
     Path | None,
@@ -79,15 +87,8 @@ class DeviceOptions:
         typer.Option(help="Name shown by 'goca models', hub id, local folder or checkpoint file. Default: scenes-dit."),
     ] = None
     device: DeviceOption = None
-    dtype: Annotated[
-        str | None, typer.Option(help="{dtypes}. Default: float32 on a CPU, bfloat16 on an accelerator.")
-    ] = None
-    offload: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."
-        ),
-    ] = None
+    dtype: DtypeOption = None
+    offload: OffloadOption = None
 
     def load(self, preset: str | None = None, settings: Mapping[str, Any] | None = None) -> Segmenter:
         """The segmenter, without progress bars: loading takes a second, and downloads keep their own."""
@@ -358,7 +359,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for parameter in self.params:
-            if isinstance(parameter, TyperOption) and parameter.help:
+            if isinstance(parameter, TyperOption | TyperArgument) and parameter.help:
                 parameter.help = re.sub(r"\{(\w+)\}", lambda match: ", ".join(choices(match[1])), parameter.help)
         super().format_help(ctx, formatter)
 

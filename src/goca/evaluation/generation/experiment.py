@@ -26,11 +26,24 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings whose images are compared; ``steps`` of the denoiser, the pipeline's own number by default."""
+    """Settings whose images are compared.
+
+    Attributes:
+        guidance: its kinds.
+        scales: of each.
+        steps: of the denoiser, the pipeline's own number by default.
+        noise_seed: of every image; by default the number of its prompt.
+    """
 
     guidance: tuple[str, ...]
     scales: tuple[float, ...]
     steps: int | None = None
+    noise_seed: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the images depend on; what is left to its default came later and is left out."""
+        return {name: value for name, value in vars(self).items() if name != "noise_seed" or value is not None}
 
 
 def compare_guidance(
@@ -107,7 +120,7 @@ def run(segmenter: Segmenter, measures: Measures, plan: Plan, folder: Path, prog
         for scale in plan.scales
         for kind in plan.guidance
     }
-    config = {"model": segmenter.model.spec.name, **vars(plan), **measures.settings}
+    config = {"model": segmenter.model.spec.name, **plan.settings, **measures.settings}
     entries: dict[tuple[str, float, int], Entry] = {}
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder / "records.jsonl", config, resume=True) as journal:
@@ -117,10 +130,11 @@ def run(segmenter: Segmenter, measures: Measures, plan: Plan, folder: Path, prog
                 if (kind, scale, index) in entries:
                     continue
                 progress(len(entries), len(makers) * len(measures.prompts))
-                result = make(prompt, index, classes=measures.things(index))
+                seed = index if plan.noise_seed is None else plan.noise_seed
+                result = make(prompt, seed, classes=measures.things(index))
                 path = image_path(folder, kind, scale, index)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_png(result.image, path, prompt=prompt, seed=str(index))
+                write_png(result.image, path, prompt=prompt, seed=str(seed))
                 entry = {"index": index, "guidance": kind, "scale": scale, **measures.measure(index, result)}
                 journal.append([entry])
                 entries[kind, scale, index] = entry

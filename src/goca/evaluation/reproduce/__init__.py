@@ -1,0 +1,1 @@
+"""The paper's tables, measured again beside what it reports: what ``goca reproduce`` does."""
