@@ -38,7 +38,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     pipeline = spec.pipelines[0]
     stock = f"from diffusers import {pipeline}; {pipeline}.from_pretrained({spec.source!r})"
     load = f"from goca import Segmenter; Segmenter.from_pretrained({MODEL!r})"
-    options = ["--model", MODEL, "--classes", "dog,grass,sky", "--out", str(folder / "out")]
+    options = ["--model", MODEL, "--classes", "dog,grass,sky", "--out", str(folder / "out"), "--overwrite"]
     return {
         STOCK: [sys.executable, "-c", stock],
         "Segmenter.from_pretrained": [sys.executable, "-c", load],

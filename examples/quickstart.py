@@ -12,4 +12,4 @@ result = segmenter(scene.image, list(scene.classes))
 
 for name, share in result.areas.items():
     print(f"{name}: {share:.0%} of the image")
-print("files:", *result.save("quickstart-out").values(), sep="\n  ")
+print("files:", *result.save("quickstart-out", overwrite=True).values(), sep="\n  ")

@@ -90,7 +90,7 @@ def test_scenes_are_written_whole(run: Run, tmp_path: Path) -> None:
 
 def test_scenes_are_not_mixed_with_others(run: Run) -> None:
     run("scenes", "--count", 1, "--out", "s")
-    assert "already holds scenes; choose another folder with --out" in refusal(
+    assert "s/classes.txt exists already; replace it with --overwrite" in refusal(
         run("scenes", "--count", 1, "--out", "s")
     )
 
@@ -117,7 +117,7 @@ def test_segment_says_where_the_pictures_are(run: Run, photo: Path, dit_folder: 
 
 
 def test_threshold_adds_the_background(run: Run, photo: Path, dit_folder: Path) -> None:
-    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--json")
+    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--json", "--overwrite")
     for threshold, least, most in (("1", 0.9, 1), ("-1", 0, 0)):
         result = run(*words, "--threshold", threshold)
         assert result.exit_code == 0, result.output

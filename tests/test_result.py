@@ -69,12 +69,17 @@ def test_saved_files_hold_the_result(tmp_path: Path) -> None:
         assert tuple(entry["colour"]) == palette
 
 
-def test_saving_again_replaces(tmp_path: Path) -> None:
+def test_saving_again_replaces_only_where_it_is_said(tmp_path: Path) -> None:
     segmentation().save(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    segmentation(20, 20).save(tmp_path)
+    segmentation(20, 20).save(tmp_path, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert Image.open(tmp_path / "image_labels.png").size == (20, 20)
+    with pytest.raises(FileExistsError, match=r"image_labels.png exists already; replace it with --overwrite"):
+        segmentation().save(tmp_path, "image")
+    assert Image.open(tmp_path / "image_labels.png").size == (20, 20)
+    assert segmentation().save(tmp_path)["labels"].name == "image-2_labels.png"
+    assert segmentation().save(tmp_path)["json"].name == "image-3.json"
 
 
 def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

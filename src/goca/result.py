@@ -92,7 +92,12 @@ class Segmentation:
         return {"image": size, "classes": entries, "notes": list(self.notes)}
 
     def save(
-        self, folder: str | Path, stem: str = "image", formats: Sequence[str] = DEFAULT_FORMATS
+        self,
+        folder: str | Path,
+        stem: str | None = None,
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        *,
+        overwrite: bool = False,
     ) -> dict[str, Path]:
         """Write files into a folder; either all of them or none.
 
@@ -100,16 +105,19 @@ class Segmentation:
         ``<stem>.json``.
 
         Args:
+            stem: by default ``image``, and ``image-2``, ``image-3`` and so on where the folder has such files already.
             formats: keys of :data:`goca.export.FORMATS`. :class:`goca.export.Exporter` writes many images.
+            overwrite: replace files that are there already, and remove heat maps of an earlier result with that stem;
+                the default stem is ``image`` then.
 
         Returns:
             the path of each file; by default under ``"labels"``, ``"overlay"``, ``"heat <class>"`` and ``"json"``.
 
         Raises:
-            ValueError: unknown format. OSError: the folder cannot be written to.
+            ValueError: unknown format. FileExistsError: a file is there already, and ``overwrite`` is not set.
+            OSError: the folder cannot be written to.
         """
-        exporter = Exporter(folder, formats)
-        return exporter.add(self, stem) | exporter.finish()
+        return Exporter(folder, formats, overwrite=overwrite).write_one(self, stem)
 
     def _score(self, index: int) -> Float[np.ndarray, "height width"]:
         grid = torch.from_numpy(np.ascontiguousarray(self.maps[index], dtype=np.float32))[None, None]

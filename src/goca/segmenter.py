@@ -214,6 +214,7 @@ class Segmenter:
         method: Method | str | None = None,
         layers: Sequence[str | int] | None = None,
         records: str | Path | None = None,
+        overwrite: bool = False,
     ) -> Explanation:
         """Segment one image and keep what led to it: the maps of heads, layers and words, and the weights.
 
@@ -225,6 +226,7 @@ class Segmenter:
                 They are the largest part: 4 bytes x heads x tokens of the text x pixels for each layer.
             records: ``.npz`` file for queries, keys, values and weights of the aggregated layers, see
                 :class:`goca.observation.RecordFile`; written layer by layer, never kept in memory.
+            overwrite: replace that file where it is there already.
 
         Raises:
             ValueError: as of :meth:`__call__`, or a layer that is not aggregated. OSError: the file cannot be written.
@@ -236,7 +238,8 @@ class Segmenter:
         observed = [layer for layer in backbone.layers if layer in chosen.cross_layers]
         kept = observed if layers is None else [observed[layer_index(observed, layer)] for layer in layers]
         views: list[ScoreMaps] = []
-        with memory_errors(self.model.spec.name), record_file(records) if records else nullcontext() as file:
+        recording = record_file(records, overwrite=overwrite) if records else nullcontext()
+        with memory_errors(self.model.spec.name), recording as file:
             observer = LayerObserver(observed, chosen.heads, prompt.content_tokens, text, kept, file)
             latents = self.encode([picture])
             mirrored = self.encode([picture], mirrored=True) if chosen.method.flip else latents

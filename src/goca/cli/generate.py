@@ -15,13 +15,14 @@ from goca.cli.options import (
     JsonOption,
     MethodOptions,
     OutOption,
+    OverwriteOption,
     count_option,
     seed_option,
     steps_option,
 )
 from goca.messages import shorten
 from goca.ranges import LARGEST_SCALE
-from goca.storage.atomic import check_folder
+from goca.storage.outputs import check_folder
 
 if TYPE_CHECKING:
     from goca.guidance.drawing import DrawnPrompt, DrawnTable
@@ -57,6 +58,7 @@ def generate(
     show_masks: Annotated[bool, typer.Option("--show-masks", help="Draw regions and rates of the steps.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Draw cfg, s-cfg and goca under each other.")] = False,
     out: OutOption = Path("goca-out"),
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw images, each region with its own guidance strength, and segment them on the way.
@@ -89,10 +91,12 @@ def generate(
         make = Generator(model.load(settings=settings), guidance, scale=scale, steps=steps, size=sides, every=every)
         with progress("drawing") as report:
             if prompt is None:
-                drawn = draw_table(make, rows, out, segment=segment, classes=named, progress=report)
+                drawn = draw_table(
+                    make, rows, out, segment=segment, classes=named, overwrite=overwrite, progress=report
+                )
             else:
-                sheets = {"show_masks": show_masks, "compare": compare}
-                one = draw_prompt(make, prompt, seed, out, segment=segment, classes=named, **sheets, progress=report)
+                chosen = {"show_masks": show_masks, "compare": compare, "overwrite": overwrite}
+                one = draw_prompt(make, prompt, seed, out, segment=segment, classes=named, **chosen, progress=report)
     if not as_json:
         print_settings(settings)
     if prompt is None:

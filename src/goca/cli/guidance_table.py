@@ -14,7 +14,7 @@ from goca.cli.common import clean_stdout, print_json, print_table, progress, say
 from goca.cli.options import DeviceOptions, JsonOption, count_option, seed_option, steps_option
 from goca.messages import shorten
 from goca.ranges import LARGEST_SCALE, check_number
-from goca.storage.atomic import check_folder
+from goca.storage.outputs import check_folder
 
 
 def guidance_table(

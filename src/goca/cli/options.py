@@ -76,6 +76,9 @@ CsvOption = Annotated[
     Path | None,
     typer.Option("--csv", help="Write also this CSV file: a row per method, with intervals and the IoU of each class."),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that are there already; never the input's.")
+]
 
 
 @dataclass(frozen=True)

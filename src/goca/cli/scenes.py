@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from goca.cli.common import print_json, progress, say
-from goca.cli.options import JsonOption, count_option, seed_option
+from goca.cli.options import JsonOption, OverwriteOption, count_option, seed_option
 from goca.ranges import LARGEST_SIDE
 
 
@@ -16,7 +16,8 @@ def scenes(
     count: Annotated[int, count_option("How many scenes to write.")] = 10,
     seed: Annotated[int, seed_option("Series of scenes; the same seed always gives the same scenes.")] = 0,
     size: Annotated[int, typer.Option(min=16, max=LARGEST_SIDE, help="Side of the pictures in pixels.")] = 128,
-    out: Annotated[Path, typer.Option(help="Folder for the scenes; it must not hold any yet.")] = Path("scenes"),
+    out: Annotated[Path, typer.Option(help="Folder for the scenes.")] = Path("scenes"),
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write pictures of the embedded models' world, with exact masks and captions.
@@ -28,7 +29,7 @@ def scenes(
     from goca.datasets.write_scenes import write_scenes
 
     with progress("drawing") as report:
-        write_scenes(out, count, seed=seed, size=size, progress=report)
+        write_scenes(out, count, seed=seed, size=size, overwrite=overwrite, progress=report)
     if as_json:
         print_json({"folder": str(out), "count": count, "seed": seed, "classes": list(CLASS_NAMES)})
     else:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes, split_list
-from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption, RayOptions, seed_option
+from goca.cli.options import (
+    JsonOption,
+    MethodOptions,
+    ModelOptions,
+    OutOption,
+    OverwriteOption,
+    RayOptions,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
@@ -33,6 +41,7 @@ def segment(
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     out: OutOption = Path("goca-out"),
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment images into the classes that you name.
@@ -50,13 +59,13 @@ def segment(
         "seed": seed,
     }
     with clean_stdout():
-        from goca.storage.atomic import check_folder
+        from goca.storage.outputs import check_folder
 
         settings = method.settings
         check_folder(out)
         workers = ray.connect(model.arguments(preset, settings))
         if workers is not None:
-            answer = workers.segment(images, names, out, **request)
+            answer = workers.segment(images, names, out, overwrite=overwrite, **request)
         else:
             from goca.segment_many import check_images, segment_many
 
@@ -64,7 +73,7 @@ def segment(
             segmenter = model.load(preset, settings)
             resolved = segmenter.resolve()
             with progress("segmenting") as report:
-                saved = segment_many(segmenter, images, names, out, **request, progress=report)
+                saved = segment_many(segmenter, images, names, out, **request, overwrite=overwrite, progress=report)
     if workers is not None:
         print_rows(answer, out, as_json, settings)
     else:

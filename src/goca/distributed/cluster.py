@@ -18,11 +18,13 @@ from goca.datasets.base import Dataset
 from goca.datasets.files import IMAGE_SUFFIXES
 from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
-from goca.export.parquet import Row, make_failed_row, make_row, schema
+from goca.export.parquet import Row, earlier_tables, make_failed_row, make_row, schema
 from goca.images import load_bytes
 from goca.plugins import load_plugins, loaded_plugins
 from goca.ranges import MOST_WORKERS, check_whole
 from goca.segmenter import Segmenter
+from goca.storage.atomic import remove_leftovers, staged_folder
+from goca.storage.outputs import refuse_existing
 
 LOCAL = "local"
 
@@ -61,27 +63,37 @@ class Workers:
             raise ValueError(f"the workers gave up: {_reason(error)}") from None
 
     def segment(
-        self, sources: Sequence[str], classes: Sequence[str], out: str | Path, **options: Any
+        self,
+        sources: Sequence[str],
+        classes: Sequence[str],
+        out: str | Path,
+        *,
+        overwrite: bool = False,
+        **options: Any,
     ) -> ParquetSegmentations:
-        """Segment images and write a Parquet row for each, see :mod:`goca.export.parquet`.
+        """Segment images and write a Parquet row for each, see :mod:`goca.export.parquet`: all files or none.
 
         Args:
             sources: image files or folders, or Parquet files with the columns ``path`` and ``bytes``; paths or
                 addresses of a file system that pyarrow knows (``s3://``, ``gs://``).
             out: folder for the Parquet files, new or empty.
+            overwrite: replace the Parquet files of an earlier run in ``out``.
             options: further arguments of :meth:`goca.Segmenter.__call__`.
 
         Raises:
             ValueError: the cluster cannot be reached, nothing to read, or a worker cannot load the model.
+            FileExistsError: ``out`` is not empty, and ``overwrite`` is not set or other files lie there.
         """
-        if Path(out).is_dir() and any(Path(out).iterdir()):
-            raise ValueError(f"{out} is not empty; name a new folder with --out")
+        earlier = earlier_tables(Path(out))
+        refuse_existing(earlier, overwrite)
+        remove_leftovers(Path(out), Path(out).parent)
         ray = self.connect()
         request = {"classes": list(classes), **options}
         try:
             results = self._spread(ray, _read(ray, sources), ImageSegmenter, request)
             results = results.map_batches(_typed, batch_format="pyarrow").materialize()
-            results.write_parquet(str(out))
+            with staged_folder(Path(out), overwrite=overwrite, stale=earlier) as scratch:
+                results.write_parquet(str(scratch.resolve()))
             rows = results.select_columns(["path", "error"]).take_all()
         except ray.exceptions.RayError as error:
             raise ValueError(f"the workers gave up: {_reason(error)}") from None

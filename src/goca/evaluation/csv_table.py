@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goca.storage.atomic import check_folder, write_atomically
+from goca.storage.atomic import write_atomically
+from goca.storage.outputs import check_folder
 
 
 def check_csv(path: Path | None) -> None:

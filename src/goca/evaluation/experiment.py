@@ -30,9 +30,10 @@ from goca.method import Method, ablation
 from goca.models.specs import ModelSpec
 from goca.ranges import check_limit, check_seed
 from goca.segmenter import Segmenter
-from goca.storage.atomic import check_folder, write_atomically
+from goca.storage.atomic import write_atomically
 from goca.storage.captions import check_captions, load_captions
 from goca.storage.journal import Journal
+from goca.storage.outputs import check_folder
 from goca.text.align import Rule
 
 DEFAULT_SCENES = 200

@@ -16,10 +16,10 @@ from goca.export.folder import FolderFormat
 from goca.export.parquet import ParquetFormat
 from goca.export.registry import DEFAULT_FORMATS, FORMATS, Exporter, Files, Format, register
 
-register("labels")(pictures.write_labels)
-register("overlay")(pictures.write_overlay)
-register("heat")(pictures.write_heat_maps)
-register("json")(pictures.write_description)
+register("labels", files=pictures.labels_files)(pictures.write_labels)
+register("overlay", files=pictures.overlay_files)(pictures.write_overlay)
+register("heat", files=pictures.heat_files, earlier=pictures.earlier_heat_maps)(pictures.write_heat_maps)
+register("json", files=pictures.description_files)(pictures.write_description)
 register("folder")(FolderFormat)
 register("coco")(CocoFormat)
 register("parquet")(ParquetFormat)

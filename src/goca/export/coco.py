@@ -37,6 +37,9 @@ class CocoFormat(Format):
     def finish(self, folder: Path) -> Files:
         return {"coco": self.annotations.write(folder)}
 
+    def earlier_shared_files(self, folder: Path) -> list[Path]:
+        return [path for path in (folder / COCO,) if path.exists()]
+
 
 class CocoAnnotations:
     """The annotations of some images.

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from goca.classes import BACKGROUND
 from goca.export.registry import Format
 from goca.render import class_colours, indexed_image
-from goca.storage.atomic import replace_file, write_atomically
+from goca.storage.atomic import write_atomically
 from goca.storage.captions import save_captions
+from goca.storage.png import read_texts, write_png
 
 if TYPE_CHECKING:
     from goca.export.registry import Files
@@ -44,6 +45,27 @@ class FolderFormat(Format):
     def finish(self, folder: Path) -> Files:
         save_captions(folder / CAPTIONS, self.captions)
         return {"folder classes": write_classes(folder, self.classes), "folder captions": folder / CAPTIONS}
+
+    def earlier_shared_files(self, folder: Path) -> list[Path]:
+        return earlier_dataset(folder)
+
+
+def earlier_dataset(folder: Path) -> list[Path]:
+    """The files of the folder data set that an earlier run wrote into ``folder``, its images and labels included.
+
+    Raises:
+        FileExistsError: other pictures lie in its ``images`` or ``labels``, so that a new data set cannot take them.
+    """
+    texts = [path for path in (folder / CLASSES, folder / CAPTIONS) if path.exists()]
+    parts = [folder / part for part in (IMAGES, LABELS) if (folder / part).is_dir()]
+    pictures = [path for part in parts for path in sorted(part.iterdir())]
+    foreign = [path for path in pictures if not read_texts(path)]
+    if foreign:
+        raise FileExistsError(
+            f"{foreign[0]} was not written by goca, and a new data set would take it for its own; "
+            "choose another folder with --out"
+        )
+    return [*texts, *pictures]
 
 
 def shared_labels(result: Segmentation, classes: list[str]) -> Integer[np.ndarray, "height width"]:
@@ -71,12 +93,3 @@ def write_classes(folder: Path, classes: Sequence[str]) -> Path:
     path = folder / CLASSES
     write_atomically(path, "\n".join(classes) + "\n")
     return path
-
-
-def write_png(picture: Image.Image, path: Path, **texts: str) -> None:
-    """Write a PNG with some texts inside, whole or not at all."""
-    notes = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
-        notes.add_itxt(key, text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda scratch: picture.save(scratch, format="PNG", pnginfo=notes))

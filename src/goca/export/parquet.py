@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from goca.export.registry import Format
 from goca.render import run_lengths
+from goca.storage.atomic import is_scratch
 
 if TYPE_CHECKING:
     from goca.export.registry import Files
@@ -40,6 +41,9 @@ class ParquetFormat(Format):
 
     def finish(self, folder: Path) -> Files:
         return self._write(folder) if self.rows or not self.files else {}
+
+    def earlier_shared_files(self, folder: Path) -> list[Path]:
+        return sorted(folder.glob("segmentations-[0-9]*.parquet"))
 
     def _write(self, folder: Path) -> Files:
         import pyarrow as pa
@@ -80,6 +84,25 @@ def make_failed_row(path: str, error: str) -> Row:
         "notes": [],
         "error": error,
     }
+
+
+def earlier_tables(folder: Path) -> list[Path]:
+    """The tables of an earlier run, where the folder holds nothing else.
+
+    Raises:
+        FileExistsError: it does.
+    """
+    from pyarrow import ArrowException, parquet
+
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in found:
+        try:
+            ours = parquet.read_schema(path).names == schema().names
+        except (OSError, ValueError, ArrowException):
+            ours = False
+        if not ours and not is_scratch(path):
+            raise FileExistsError(f"{folder} holds {path.name}, which goca did not write; name a new folder with --out")
+    return [path for path in found if not is_scratch(path)]
 
 
 def schema() -> Any:

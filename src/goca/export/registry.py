@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from goca.lookup import look_up
-from goca.storage.atomic import staged_folder
+from goca.storage.atomic import remove_leftovers, staged_folder
+from goca.storage.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from goca.result import Segmentation
 
 DEFAULT_FORMATS = ("labels", "overlay", "heat", "json")
+DEFAULT_STEM = "image"
 
 Files = dict[str, Path]
 WriteImage = Callable[["Segmentation", Path, str], Files]
+NameFiles = Callable[[Path, str, Sequence[str]], Files]
+FindFiles = Callable[[Path, str], list[Path]]
 
 
 class Format:
@@ -24,6 +30,7 @@ class Format:
 
     A format with files for every image writes them in :meth:`add`; one with a file for all images collects there what
     it needs and writes in :meth:`finish`. Both return the files that they wrote, each under a key of its own.
+    The other methods let files that are there already be refused before anything is computed.
     """
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
@@ -34,31 +41,61 @@ class Format:
         """Write the files that hold all images."""
         return {}
 
+    def planned_files(self, folder: Path, stem: str, classes: Sequence[str]) -> Files:
+        """What :meth:`add` will write for an image with these classes, as far as that is known."""
+        return {}
+
+    def earlier_files(self, folder: Path, stem: str) -> list[Path]:
+        """Files of an earlier result with this stem that must not stay beside a new one."""
+        return []
+
+    def earlier_shared_files(self, folder: Path) -> list[Path]:
+        """Files of an earlier run that hold all images, or that belong to them."""
+        return []
+
 
 class ImageFormat(Format):
-    """A format with files for every image, written by a function."""
+    """A format with files for every image, written by a function.
 
-    def __init__(self, write: WriteImage) -> None:
-        self.write = write
+    Args:
+        files, earlier: what :meth:`planned_files` and :meth:`earlier_files` return.
+    """
+
+    def __init__(self, write: WriteImage, files: NameFiles, earlier: FindFiles) -> None:
+        self.write, self.name_files, self.find_earlier = write, files, earlier
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
         return self.write(result, folder, stem)
+
+    def planned_files(self, folder: Path, stem: str, classes: Sequence[str]) -> Files:
+        return self.name_files(folder, stem, classes)
+
+    def earlier_files(self, folder: Path, stem: str) -> list[Path]:
+        return self.find_earlier(folder, stem)
 
 
 FORMATS: dict[str, Callable[[], Format]] = {}
 Registered = TypeVar("Registered", bound=Callable)
 
 
-def register(name: str) -> Callable[[Registered], Registered]:
+def register(
+    name: str,
+    *,
+    files: NameFiles = lambda folder, stem, classes: {},
+    earlier: FindFiles = lambda folder, stem: [],
+) -> Callable[[Registered], Registered]:
     """Decorator that makes an output format known under ``name``.
 
     It takes a function of (:class:`goca.Segmentation`, folder, stem) that writes the files of one image and returns
     their paths by key, or a subclass of :class:`Format` without arguments.
+
+    Args:
+        files, earlier: of a function: what it will write, and what it replaces, see the methods of :class:`Format`.
     """
 
     def add(writer: Registered) -> Registered:
         is_class = isinstance(writer, type) and issubclass(writer, Format)
-        FORMATS[name] = writer if is_class else partial(ImageFormat, writer)
+        FORMATS[name] = writer if is_class else partial(ImageFormat, writer, files, earlier)
         return writer
 
     return add
@@ -72,22 +109,52 @@ class Exporter:
     Args:
         folder: is made where it is missing.
         formats: keys of :data:`FORMATS`.
+        overwrite: replace files that are there already, and remove heat maps and annotations of the earlier run.
+        inputs: files that the run reads; they are never replaced.
 
     Raises:
         ValueError: unknown format.
+        FileExistsError: the folder holds files for all images of an earlier run, and ``overwrite`` is not set.
     """
 
-    def __init__(self, folder: str | Path, formats: Sequence[str] = DEFAULT_FORMATS) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | Path,
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        *,
+        overwrite: bool = False,
+        inputs: Sequence[str | Path] = (),
+    ) -> None:
+        self.folder, self.overwrite, self.inputs = Path(folder), overwrite, inputs
         self.formats = [look_up(FORMATS, name, "format")() for name in dict.fromkeys(formats)]
+        self._shared = [path for each in self.formats for path in each.earlier_shared_files(self.folder)]
+        self._written: set[Path] = set()
+        refuse_existing(self._shared, overwrite, inputs)
+        remove_leftovers(self.folder, self.folder.parent)
+
+    def check(self, stems: Iterable[str], classes: Sequence[str]) -> None:
+        """Refuse early what :meth:`add` would refuse for these stems.
+
+        Raises:
+            FileExistsError: a file that is there already, is an input, or would be written twice.
+        """
+        planned: set[Path] = set()
+        for stem in stems:
+            files = self._files(stem, classes)
+            refuse_existing(files, self.overwrite, self.inputs)
+            refuse_existing(self._earlier(stem), self.overwrite)
+            twice = planned.intersection(files)
+            if twice:
+                raise FileExistsError(f"two images would be written to {twice.pop()}; rename one of them")
+            planned.update(files)
 
     def add(self, result: Segmentation, stem: str) -> Files:
         """Write the files of one image.
 
         Raises:
-            OSError: the folder cannot be written to.
+            FileExistsError: see :meth:`check`. OSError: the folder cannot be written to.
         """
-        return self._write(lambda each, scratch: each.add(result, scratch, stem))
+        return self._write(lambda each, scratch: each.add(result, scratch, stem), self._earlier(stem))
 
     def finish(self) -> Files:
         """Write the files that hold all images.
@@ -97,9 +164,57 @@ class Exporter:
         """
         return self._write(lambda each, scratch: each.finish(scratch))
 
-    def _write(self, write: Callable[[Format, Path], Files]) -> Files:
+    def write_one(self, result: Segmentation, stem: str | None = None) -> Files:
+        """Write all files of the only image.
+
+        Args:
+            stem: by default ``image``, or without ``overwrite`` the first of ``image``, ``image-2`` and so on that no
+                file of the folder starts with.
+
+        Raises:
+            FileExistsError: see :meth:`check`. OSError: the folder cannot be written to.
+        """
+
+        def write(name: str) -> Files:
+            self.check([name], result.classes)
+            return self._write(
+                lambda each, scratch: each.add(result, scratch, name) | each.finish(scratch), self._earlier(name)
+            )
+
+        if stem is not None or self.overwrite:
+            return write(stem or DEFAULT_STEM)
+        for name in self._free_stems():
+            try:
+                return write(name)
+            except FileExistsError:
+                if not self._is_taken(name):  # else another thread was faster
+                    raise
+        raise AssertionError("stems have no end")
+
+    def _free_stems(self) -> Iterator[str]:
+        stems = (DEFAULT_STEM if number == 1 else f"{DEFAULT_STEM}-{number}" for number in count(1))
+        return (stem for stem in stems if not self._is_taken(stem))
+
+    def _is_taken(self, stem: str) -> bool:
+        return any(self.folder.glob(f"{glob.escape(stem)}[._]*"))
+
+    def _files(self, stem: str, classes: Sequence[str]) -> list[Path]:
+        return [path for each in self.formats for path in each.planned_files(self.folder, stem, classes).values()]
+
+    def _earlier(self, stem: str) -> list[Path]:
+        return [path for each in self.formats for path in each.earlier_files(self.folder, stem)]
+
+    def _write(self, write: Callable[[Format, Path], Files], earlier: Sequence[Path] = ()) -> Files:
         files: Files = {}
-        with staged_folder(self.folder) as scratch:
+        stale = {*earlier, *self._shared} - self._written
+        refuse_existing(stale, self.overwrite)
+        with staged_folder(self.folder, overwrite=self.overwrite, stale=stale) as scratch:
             for each in self.formats:
                 files |= write(each, scratch)
-            return {key: self.folder / path.relative_to(scratch) for key, path in files.items()}
+            files = {key: self.folder / path.relative_to(scratch) for key, path in files.items()}
+            refuse_existing(files.values(), self.overwrite, self.inputs)
+            refuse_existing(self._written.intersection(files.values()))
+        if files:
+            self._shared = []
+        self._written.update(files.values())
+        return files

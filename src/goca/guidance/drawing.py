@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from goca.classes import BACKGROUND
-from goca.export.folder import write_png
+from goca.export import Exporter
+from goca.export.pictures import earlier_heat_maps
 from goca.guidance.generate import GUIDANCE, Generation, Generator, mentioned, name_things
 from goca.guidance.sheet import sheet
 from goca.guidance.table import DatasetFolder, Row
 from goca.method import find_method
-from goca.storage.atomic import write_atomically
+from goca.storage.atomic import remove_leftovers, staged_folder, write_atomically
 from goca.storage.names import file_names
+from goca.storage.outputs import refuse_existing
+from goca.storage.png import read_texts, write_png
 from goca.text.prompt import split_synonyms
 
 Progress = Callable[[int, int], None]
+ENDINGS = {"image": ".png", "caption": ".txt", "masks": "_masks.png", "compare": "_compare.png"}
 
 
 @dataclass(frozen=True)
@@ -62,23 +67,36 @@ def draw_prompt(
     classes: Sequence[str] | None = None,
     show_masks: bool = False,
     compare: bool = False,
+    overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> DrawnPrompt:
-    """Draw one prompt and write ``PROMPT-SEED.png`` and the files that were asked for.
+    """Draw one prompt and write ``PROMPT-SEED.png`` and the files that were asked for, all of them or none.
+
+    PROMPT is the beginning of the prompt; where another prompt or somebody else has that file, it becomes
+    ``PROMPT-SEED-2.png`` and so on.
 
     Args:
         segment: segment the image too.
         classes: into what; by default what the prompt names.
         show_masks: draw regions and rates of the steps.
         compare: draw the prompt with every guidance, under each other.
+        overwrite: replace what was drawn of this prompt with this seed before.
         progress: gets (images done, images in all).
 
     Raises:
         ValueError: see :class:`Generator` and :func:`goca.guidance.generate.name_things`.
-        OSError: the folder cannot be written to.
+        FileExistsError: it was drawn before, and ``overwrite`` is not set. OSError: the folder cannot be written to.
     """
     out = Path(out)
     things = (classes or name_things(prompt, make.segmenter.model.spec.vocabulary)) if segment else None
+    stem = choose_stem(out, prompt, seed)
+    earlier = earlier_drawing(out, stem)
+    asked = {"image": True, "caption": things is not None, "masks": show_masks, "compare": compare}
+    names = {key: stem + ENDINGS[key] for key in ENDINGS if asked[key]}
+    refuse_existing([*earlier, *(out / name for name in names.values())], overwrite)
+    if things is not None:
+        Exporter(out, overwrite=overwrite).check([stem], [split_synonyms(entry)[0] for entry in things])
+    remove_leftovers(out, out.parent)
     kinds = list(GUIDANCE) if compare else [make.guidance]
     results: dict[str, Generation] = {}
     for done, kind in enumerate(kinds):
@@ -87,19 +105,37 @@ def draw_prompt(
         maker, wanted = (make, things) if chosen else (make.like(kind), None)
         results[kind] = maker(prompt, seed, classes=wanted, trace=show_masks or compare)
     result = results[make.guidance]
-    out.mkdir(parents=True, exist_ok=True)
-    stem = f"{file_names([prompt])[0]}-{seed}"
-    files = {"image": out / f"{stem}.png"}
-    write_png(result.image, files["image"], prompt=prompt, seed=str(seed))
-    if result.segmentation is not None:
-        files |= result.segmentation.save(out, stem)
-        files["caption"] = out / f"{stem}.txt"
-        write_atomically(files["caption"], prompt + "\n")
-    for wanted_sheet, name, shown in ((show_masks, "masks", [result]), (compare, "compare", list(results.values()))):
-        if wanted_sheet:
-            files[name] = out / f"{stem}_{name}.png"
-            write_png(sheet(shown), files[name])
+    with staged_folder(out, overwrite=overwrite, stale=earlier) as scratch:
+        files = {key: scratch / name for key, name in names.items()}
+        write_png(result.image, files["image"], prompt=prompt, seed=str(seed))
+        if result.segmentation is not None:
+            files |= result.segmentation.save(scratch, stem)
+            write_atomically(files["caption"], prompt + "\n")
+        for key, shown in (("masks", [result]), ("compare", list(results.values()))):
+            if key in files:
+                write_png(sheet(shown), files[key])
+    files = {key: out / path.name for key, path in files.items()}
     return DrawnPrompt(result, None if things is None else tuple(things), files)
+
+
+def choose_stem(out: Path, prompt: str, seed: int) -> str:
+    """``PROMPT-SEED``, with a number from 2 on where that picture is of another prompt, or not from goca."""
+    base = f"{file_names([prompt])[0]}-{seed}"
+    for stem in chain([base], (f"{base}-{number}" for number in count(2))):
+        path = out / f"{stem}.png"
+        texts = read_texts(path)
+        if not path.exists() or (texts.get("prompt"), texts.get("seed")) == (prompt, str(seed)):
+            return stem
+    raise AssertionError("stems have no end")
+
+
+def earlier_drawing(out: Path, stem: str) -> list[Path]:
+    """What an earlier run wrote beside ``STEM.png``; files of other origin are left out."""
+    endings = (".png", "_masks.png", "_compare.png", "_labels.png", "_overlay.png")
+    found = [path for ending in endings if read_texts(path := out / f"{stem}{ending}")]
+    labelled = out / f"{stem}_labels.png" in found
+    texts = [path for ending in (".json", ".txt") if labelled and (path := out / f"{stem}{ending}").exists()]
+    return [*found, *texts, *earlier_heat_maps(out, stem)]
 
 
 def draw_table(
@@ -109,6 +145,7 @@ def draw_table(
     *,
     segment: bool = False,
     classes: Sequence[str] | None = None,
+    overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> DrawnTable:
     """Draw the rows whose images are not there yet, and write the data set, see :class:`DatasetFolder`.
@@ -119,10 +156,11 @@ def draw_table(
         rows: see :func:`goca.guidance.table.read_rows`; those that cannot be drawn are left out.
         segment: write labels and annotations too.
         classes: of all labels; by default each row's are what its prompt names.
+        overwrite: replace the data set of an earlier run.
         progress: gets (images done, images in all).
 
     Raises:
-        ValueError: the folder is from a run with other settings. OSError: it cannot be written to.
+        ValueError, FileExistsError: see :class:`DatasetFolder`. OSError: the folder cannot be written to.
     """
     out = Path(out)
     things, bad = plan_classes(make, rows, segment, classes)
@@ -133,7 +171,10 @@ def draw_table(
     ]
     if make.segmenter.method.threshold is not None:
         folder_classes.insert(0, BACKGROUND)
-    folder = DatasetFolder(out, describe_run(make, segment, classes), folder_classes if segment else None)
+    settings = describe_run(make, segment, classes)
+    folder = DatasetFolder(out, settings, folder_classes if segment else None, overwrite=overwrite)
+    captions = {row.name: ", ".join(named[row.name] or (row.prompt,)) for row in good}
+    folder.check_captions(captions)
     finished: list[Row] = []
     missing: list[Row] = []
     for row in good:
@@ -150,7 +191,7 @@ def draw_table(
             notes |= dict.fromkeys(result.notes)
             finished.append(row)
     finally:
-        folder.finish(sorted(finished, key=lambda row: row.line), named)
+        folder.finish({row.name: captions[row.name] for row in sorted(finished, key=lambda row: row.line)})
     sentences = tuple(f"line {line}: {' '.join(bad[line].split())}" for line in sorted(bad))
     return DrawnTable(len(missing), skipped, sentences, tuple(notes))
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from goca.export.coco import CocoAnnotations
+from goca.export.coco import COCO, CocoAnnotations
 from goca.export.folder import (
     CAPTIONS,
     CLASSES,
     IMAGES,
     LABELS,
+    earlier_dataset,
     shared_labels,
     write_classes,
     write_image,
@@ -26,9 +27,11 @@ from goca.export.folder import (
 from goca.guidance.generate import Generation
 from goca.messages import shorten
 from goca.ranges import LARGEST_SEED, check_seed
-from goca.storage.atomic import cannot_write, write_atomically
-from goca.storage.captions import save_captions
+from goca.storage.atomic import is_scratch, remove_leftovers, write_atomically
+from goca.storage.captions import load_captions, save_captions
 from goca.storage.json_reader import read_json
+from goca.storage.outputs import cannot_write
+from goca.storage.png import read_texts
 
 SETTINGS = "settings.json"
 PUBLISHED_COLUMNS = {"text": "prompt", "image_id": "name"}
@@ -112,87 +115,174 @@ class DatasetFolder:
     classes, with them also ``annotations.json`` (COCO).
 
     Captions are the prompts, with segmentations the classes that each names, so that an evaluation that reads captions
-    as nouns between commas finds them all.
+    as nouns between commas finds them all. Nothing is written before the first image.
 
     Args:
-        settings: of the run; kept in ``settings.json``.
+        settings: of the run; kept in ``settings.json``, with the classes under ``labels``.
         classes: of the labels, where there are any; those that the folder has already come first.
+        overwrite: replace the data set of an earlier run, whatever its settings.
 
     Raises:
-        ValueError: the folder is from a run with other settings, or holds something else. OSError: it cannot be
-            written to.
+        ValueError: the folder is from a run with other settings, its classes.txt or captions.json has changed, or it
+            holds something else.
+        FileExistsError: there are pictures that goca did not write.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], classes: Sequence[str] | None = None) -> None:
-        self.folder, self.segments = folder, classes is not None
-        before = check_settings(folder, settings)
-        try:
-            for part in (IMAGES, LABELS) if self.segments else (IMAGES,):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
-            if classes is not None:
-                known = (folder / CLASSES).read_text(encoding="utf-8").splitlines() if before else []
-                self.classes = list(dict.fromkeys([*known, *classes]))
-                write_classes(folder, self.classes)
-        except OSError as error:
-            raise cannot_write(folder, error, "choose another one with --out") from error
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        classes: Sequence[str] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder, self.settings, self.segments = folder, settings, classes is not None
+        resumed = check_settings(folder, settings, overwrite=overwrite)
+        earlier = (*earlier_dataset(folder), folder / COCO, folder / SETTINGS) if overwrite else ()
+        self._replaced, self._begun = earlier, False
+        known = self._known_classes() if resumed and self.segments and not overwrite else []
+        self.classes = list(dict.fromkeys([*known, *(classes or ())]))
+        self.captions: dict[str, str] = {}
+        if resumed and not overwrite and (folder / CAPTIONS).exists():
+            self.captions = load_captions(folder / CAPTIONS)
+        remove_leftovers(folder, folder.parent, folder / IMAGES, folder / LABELS)
 
     def has(self, row: Row) -> bool:
-        """Whether the row's image is there.
+        """Whether the row's image is there, with its labels where there are any.
 
         Raises:
-            ValueError: an image of that name was drawn from another prompt or seed.
+            ValueError: an image of that name was drawn from another prompt or seed, or is damaged.
         """
-        path = self.folder / IMAGES / f"{row.name}.png"
-        if not path.exists():
+        path = self._image(row.name)
+        if path in self._replaced or not path.exists():
             return False
-        with Image.open(path) as image:
-            told = image.info
+        try:
+            with Image.open(path) as image:
+                image.load()
+                told, size = image.info, image.size
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{path.name} is damaged ({error}); remove it, and it will be drawn again") from None
         if (told.get("prompt"), told.get("seed")) != (row.prompt, str(row.seed)):
             raise ValueError(f"{path.name} is there already, drawn from another prompt or seed; give this one a name")
-        return True
+        return not self.segments or self._has_labels(row.name, size)
 
-    def add(self, row: Row, result: Generation) -> None:
-        """Write one image, its labels first, so that an image that is there is complete."""
-        if result.segmentation is not None:
-            write_labels(self.folder, row.name, shared_labels(result.segmentation, self.classes), self.classes)
-        write_image(self.folder, row.name, result.image, prompt=row.prompt, seed=str(row.seed))
-
-    def finish(self, rows: Sequence[Row], named: Mapping[str, Sequence[str]]) -> None:
-        """Write captions and COCO annotations of these rows, whose images are there.
+    def check_captions(self, expected: Mapping[str, str]) -> None:
+        """Refuse a captions.json in which somebody changed what this run would write.
 
         Args:
-            named: the classes that were segmented, by the row's name; where there are none, the caption is the prompt.
+            expected: the caption of each image, by its name without ``.png``.
+
+        Raises:
+            ValueError: it has other captions.
         """
-        captions = {row.name: ", ".join(named[row.name] or (row.prompt,)) for row in rows}
-        save_captions(self.folder / CAPTIONS, {f"{name}.png": caption for name, caption in captions.items()})
+        for name, caption in expected.items():
+            before = self.captions.get(f"{name}.png", caption)
+            if before != caption and self._image(name).exists():
+                raise ValueError(
+                    f"{self.folder / CAPTIONS} has changed since: {name}.png is {before!r} and was {caption!r}; "
+                    "move it away, and it will be written again"
+                )
+
+    def add(self, row: Row, result: Generation) -> None:
+        """Write one image, its labels first, so that an image that is there is complete.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        try:
+            self._begin()
+            if result.segmentation is not None:
+                write_labels(self.folder, row.name, shared_labels(result.segmentation, self.classes), self.classes)
+            write_image(self.folder, row.name, result.image, prompt=row.prompt, seed=str(row.seed))
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+
+    def finish(self, captions: Mapping[str, str]) -> None:
+        """Write captions and COCO annotations of these images, by their name without ``.png``, and of those that
+        earlier tables drew here."""
+        if not captions:
+            return
+        self._begin()
+        texts = {f"{name}.png": caption for name, caption in captions.items()}
+        texts |= {
+            name: caption
+            for name, caption in self.captions.items()
+            if name not in texts and (self.folder / IMAGES / name).exists()
+        }
+        save_captions(self.folder / CAPTIONS, texts)
         if self.segments:
             annotations = CocoAnnotations(self.classes)
-            for row in rows:
-                with Image.open(self.folder / LABELS / f"{row.name}.png") as picture:
-                    annotations.add(f"{row.name}.png", np.asarray(picture), caption=row.prompt)
+            for name in texts:
+                prompt = read_texts(self.folder / IMAGES / name).get("prompt", texts[name])
+                with Image.open(self.folder / LABELS / name) as picture:
+                    annotations.add(name, np.asarray(picture), caption=prompt)
             annotations.write(self.folder)
 
+    def _begin(self) -> None:
+        """Make the folder, and write settings and classes, once."""
+        if self._begun:
+            return
+        for path in self._replaced:
+            path.unlink(missing_ok=True)
+        for part in (IMAGES, LABELS) if self.segments else (IMAGES,):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        labels = {"labels": self.classes} if self.segments else {}
+        write_atomically(self.folder / SETTINGS, json.dumps({**self.settings, **labels}, indent=2) + "\n")
+        if self.segments:
+            write_classes(self.folder, self.classes)
+        self._replaced, self._begun = (), True
 
-def check_settings(folder: Path, settings: dict[str, Any]) -> bool:
+    def _image(self, name: str) -> Path:
+        return self.folder / IMAGES / f"{name}.png"
+
+    def _has_labels(self, name: str, size: tuple[int, int]) -> bool:
+        try:
+            with Image.open(self.folder / LABELS / f"{name}.png") as picture:
+                return picture.size == size and int(np.asarray(picture).max()) < len(self.classes)
+        except (OSError, ValueError, SyntaxError):
+            return False
+
+    def _known_classes(self) -> list[str]:
+        """The classes that the folder's labels have.
+
+        Raises:
+            ValueError: classes.txt is not as the earlier run wrote it.
+        """
+        path = self.folder / CLASSES
+        found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        written = read_json(self.folder / SETTINGS).get("labels", found)
+        if not isinstance(written, list) or written[: len(found)] != found:
+            raise ValueError(
+                f"{path} has changed since the labels were drawn, so that they mean other classes; "
+                "put it back, choose another folder with --out, or replace this one with --overwrite"
+            )
+        return [str(name) for name in written]
+
+
+def check_settings(folder: Path, settings: dict[str, Any], *, overwrite: bool = False) -> bool:
     """Whether the folder is one of an earlier run, which must have had the same settings.
+
+    Args:
+        overwrite: other settings will do.
 
     Raises:
         ValueError: other settings, or a folder that holds something else.
     """
     path = folder / SETTINGS
     if not path.exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not is_scratch(each) for each in folder.iterdir()):
             raise ValueError(f"{folder} is not empty and not from an earlier run; choose another folder with --out")
         return False
     try:
         before = read_json(path)
     except ValueError:
         before = None
-    if before != json.loads(json.dumps(settings)):
-        names = [name for name in settings if not isinstance(before, dict) or before.get(name) != settings[name]]
+    before = {key: value for key, value in before.items() if key != "labels"} if isinstance(before, dict) else {}
+    now = json.loads(json.dumps(settings))
+    if before != now and not overwrite:
+        names = [name for name in {**now, **before} if name not in before or before[name] != now.get(name)]
         raise ValueError(
-            f"{folder} is from a run with other settings ({', '.join(names) or 'more of them'}); "
-            "choose another folder with --out, or the same settings"
+            f"{folder} is from a run with other settings ({', '.join(names)}); choose another folder with --out, "
+            "the same settings, or replace it with --overwrite"
         )
     return True

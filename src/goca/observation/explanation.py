@@ -220,7 +220,8 @@ class Explanation:
             the path of each file by what it holds.
 
         Raises:
-            ValueError: a pixel outside the image; a layer or head that does not exist; files that are there already.
+            ValueError: a pixel outside the image; a layer or head that does not exist.
+            FileExistsError: files that are there already, and ``overwrite`` is not set.
             OSError: the folder cannot be written to.
         """
         pixels = [self.at(*each) for each in at]

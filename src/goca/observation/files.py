@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from PIL import Image
 
 from goca.observation import pictures
 from goca.observation.tokens import ROLES
-from goca.storage.atomic import check_folder, replace_file, staged_folder
+from goca.storage.atomic import remove_leftovers, replace_file, staged_folder
 from goca.storage.json_reader import parse_json
 from goca.storage.names import file_names
+from goca.storage.outputs import check_folder, refuse_existing
+from goca.storage.png import read_texts, write_png
 
 if TYPE_CHECKING:
     from goca.observation.explanation import Explanation, PixelScores
@@ -91,15 +94,15 @@ def write_folder(
             each.head(head)
     content = {**describe(explanation), "pixels": [describe_pixel(explanation, pixel) for pixel in pixels]}
     check_folder(folder)
-    with staged_folder(folder) as scratch:
+    earlier = earlier_pictures(folder, stem)
+    refuse_existing([*explanation_paths(folder, stem).values(), *earlier], overwrite)
+    remove_leftovers(folder, folder.parent)
+    with staged_folder(folder, overwrite=overwrite, stale=earlier) as scratch:
         written = explanation_paths(scratch, stem)
         written["json"].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         write_npz(written["npz"], explanation)
         written |= write_pictures(explanation, scratch, stem, pixels, layer, head)
-        files = {what: folder / path.name for what, path in written.items()}
-        if not overwrite:
-            refuse_existing(files.values())
-    return files
+    return {what: folder / path.name for what, path in written.items()}
 
 
 def explanation_paths(folder: Path, stem: str) -> dict[str, Path]:
@@ -107,12 +110,14 @@ def explanation_paths(folder: Path, stem: str) -> dict[str, Path]:
     return {kind: folder / f"{stem}_explanation.{kind}" for kind in ("json", "npz")}
 
 
-def refuse_existing(paths: Iterable[Path]) -> None:
-    """Raise ``ValueError`` where one of the files is there already."""
-    there = [path for path in paths if path.exists()]
-    if there:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise ValueError(f"{there[0]}{more} exists already; replace it with --overwrite or choose another --out")
+def earlier_pictures(folder: Path, stem: str) -> list[Path]:
+    """The pictures of an earlier explanation with that stem; files of other origin are left out."""
+    found = sorted(folder.glob(f"{glob.escape(stem)}_*.png"))
+    return [path for path in found if read_texts(path).get("Title") == _title(stem)]
+
+
+def _title(stem: str) -> str:
+    return f"explanation of {stem}"
 
 
 def write_npz(path: str | Path, explanation: Explanation) -> None:
@@ -197,7 +202,7 @@ def write_pictures(
     files = {}
     for what, name in zip(draw, file_names(list(draw)), strict=True):
         files[what] = folder / f"{stem}_{name}.png"
-        draw[what]().save(files[what])
+        write_png(draw[what](), files[what], Title=_title(stem))
     return files
 
 

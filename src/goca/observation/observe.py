@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from goca.images import read_image
 from goca.observation.explanation import Explanation
-from goca.observation.files import explanation_paths, refuse_existing
+from goca.observation.files import earlier_pictures, explanation_paths
 from goca.observation.layers import check_head, layer_index
 from goca.observation.pixels import check_pixel
-from goca.storage.atomic import check_folder
 from goca.storage.names import file_stems
+from goca.storage.outputs import check_folder, refuse_existing
 
 if TYPE_CHECKING:
     from goca.segmenter import Segmenter
@@ -69,6 +69,7 @@ def observe(
         seed=seed,
         layers=layers,
         records=records_path(folder, stem) if records else None,
+        overwrite=overwrite,
     )
     files = explanation.save(folder, stem, at=at, layer=layer, head=head, overwrite=overwrite)
     return SavedExplanation(explanation, {**files, **({"records": records_path(folder, stem)} if records else {})})
@@ -78,13 +79,12 @@ def check_output(out: str | Path, image: str | Path, records: bool, overwrite: b
     """The folder, and what its files' names start with.
 
     Raises:
-        ValueError: they are there already. OSError: the folder cannot be written to.
+        FileExistsError: they are there already. OSError: the folder cannot be written to.
     """
     folder, (stem,) = Path(out), file_stems([str(image)])
     check_folder(folder)
-    if not overwrite:
-        paths = explanation_paths(folder, stem)
-        refuse_existing([*paths.values(), *([records_path(folder, stem)] if records else [])])
+    paths = [*explanation_paths(folder, stem).values(), *([records_path(folder, stem)] if records else [])]
+    refuse_existing([*paths, *earlier_pictures(folder, stem)], overwrite, [image])
     return folder, stem
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from goca.maps.heads import projection_matrix
 from goca.storage.atomic import staged_folder
+from goca.storage.outputs import refuse_existing
 from goca.types import LayerRecord
 
 FIELDS = (
@@ -60,14 +61,19 @@ class RecordFile:
 
 
 @contextmanager
-def record_file(path: str | Path) -> Iterator[RecordFile]:
+def record_file(path: str | Path, *, overwrite: bool = False) -> Iterator[RecordFile]:
     """A file of records that appears whole at the end of the context, or not at all after an error.
 
     Raises:
+        FileExistsError: it is there already, and ``overwrite`` is not set.
         OSError: the folder cannot be written to.
     """
     path = Path(path)
-    with staged_folder(path.parent) as scratch, zipfile.ZipFile(scratch / path.name, "w") as archive:
+    refuse_existing([path], overwrite)
+    with (
+        staged_folder(path.parent, overwrite=overwrite) as scratch,
+        zipfile.ZipFile(scratch / path.name, "w") as archive,
+    ):
         yield RecordFile(archive)
 
 

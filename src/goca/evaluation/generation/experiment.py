@@ -13,13 +13,14 @@ from goca.evaluation.generation.photographs import PhotoMeasures
 from goca.evaluation.generation.scenes import SceneMeasures
 from goca.evaluation.generation.statistics import draw_counts, interval
 from goca.evaluation.generation.table import BASE, markdown
-from goca.export.folder import write_png
 from goca.guidance.generate import Generator
 from goca.models.specs import ModelSpec
 from goca.ranges import check_seed, check_whole
 from goca.segmenter import Segmenter
-from goca.storage.atomic import check_folder, write_atomically
+from goca.storage.atomic import write_atomically
 from goca.storage.journal import Entry, Journal
+from goca.storage.outputs import check_folder
+from goca.storage.png import write_png
 
 Progress = Callable[[int, int], None]
 
