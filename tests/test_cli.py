@@ -126,7 +126,7 @@ def test_threshold_adds_the_background(run: Run, photo: Path, dit_folder: Path) 
 
 
 def test_settings_of_the_method_are_shown(run: Run, photo: Path, dit_folder: Path) -> None:
-    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder)
+    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--overwrite")
     own = json.loads(run(*words, "--json").stdout)["method"]
     assert (own["heads"], own["timestep"], own["threshold"]) == ("dot-product w/o clamp", 100, None)
     settings = ("--heads", "average", "--timestep", 50, "--set", "pamr=3", "--threshold", 0.1)
