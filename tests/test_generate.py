@@ -123,7 +123,7 @@ def test_settings_of_the_segmentation(run: Run, tmp_path: Path) -> None:
     other = json.loads(run(*words[:-4], "--timestep", 1, "--out", "b", "--json").stdout)
     heats = [Path(each["files"]["heat cat"]).read_bytes() for each in (answer, other)]
     assert heats[0] != heats[1]  # the maps of another step
-    assert "settings of the method: timestep 600, heads average" in run(*words, "--out", "a").stdout
+    assert "settings of the method: timestep 600, heads average" in run(*words, "--out", "a", "--overwrite").stdout
     assert "the method's heads says how to segment; add --segment" in refusal(run(PROMPT, "--heads", "average"))
     assert "flip has no effect on images that are drawn" in refusal(run(PROMPT, "--segment", "--set", "flip=true"))
 

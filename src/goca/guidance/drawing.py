@@ -95,7 +95,7 @@ def draw_prompt(
     names = {key: stem + ENDINGS[key] for key in ENDINGS if asked[key]}
     refuse_existing([*earlier, *(out / name for name in names.values())], overwrite)
     if things is not None:
-        Exporter(out, overwrite=overwrite).check([stem], [split_synonyms(entry)[0] for entry in things])
+        Exporter(out, overwrite=overwrite).check([stem], [*(split_synonyms(entry)[0] for entry in things), BACKGROUND])
     remove_leftovers(out, out.parent)
     kinds = list(GUIDANCE) if compare else [make.guidance]
     results: dict[str, Generation] = {}
