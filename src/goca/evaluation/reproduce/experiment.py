@@ -30,9 +30,10 @@ from goca.models.loading import find_source
 from goca.models.specs import MODELS, ModelSpec
 from goca.ranges import check_limit
 from goca.segmenter import Segmenter
-from goca.storage.atomic import check_folder, write_atomically
+from goca.storage.atomic import write_atomically
 from goca.storage.captions import load_captions
 from goca.storage.names import file_names
+from goca.storage.outputs import check_folder
 
 SCENE_PROMPTS, SCENE_SERIES = 48, 31
 SHARES = ("object_recall", "mask_miou")
