@@ -30,6 +30,7 @@ from goca.evaluation.reproduce import at_hand
 from goca.evaluation.reproduce.experiment import reproduce
 from goca.evaluation.reproduce.reported import DATASETS, TABLES, TITLES
 from goca.evaluation.reproduce.table import Cell, Table, to_csv, to_html, to_latex
+from goca.models.specs import MODELS
 from goca.segmenter import Segmenter
 
 ROOT = Path(goca.__file__).parents[2]
@@ -70,12 +71,13 @@ def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loaded.append(str(options.model))
         return toy.segmenter()
 
-    def check(name: str) -> None:
+    def find(name: str, root: Path | None) -> str:
         if name == "sdxl":
             raise at_hand.Missing("sdxl: its checkpoint is not on this machine; get it with 'hf download x'")
+        return name
 
     monkeypatch.setattr(DeviceOptions, "load", load)
-    monkeypatch.setattr(at_hand, "check_checkpoint", check)
+    monkeypatch.setattr(at_hand, "find_checkpoint", find)
     return loaded
 
 
@@ -188,7 +190,8 @@ def test_captions_are_needed_and_have_to_fit(run: Run, data: Path, checkpoints: 
     beside.unlink()
     message = refusal(run(*words, "--out", "p"))
     assert "nothing is at hand for table-1 (missing: voc)" in message
-    assert "its captions; put the published caption file, or what 'goca caption --dataset voc --root" in message
+    assert f"its captions; put the published caption file at {captions}, or write captions there" in message
+    assert f"'goca caption --dataset voc --root {data}/voc --split train --question published --model NAME" in message
     assert not Path("p").exists()
 
 
@@ -228,15 +231,40 @@ def test_refused_runs_write_nothing(run: Run, words: tuple[str, ...], message: s
     assert [path.name for path in Path().iterdir()] == ["file"]
 
 
-def test_a_checkpoint_is_looked_for_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_checkpoint_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda source, name: str(tmp_path / source))
-    at_hand.check_checkpoint("sd15")
+    assert at_hand.find_checkpoint("sd15", None) == "sd15"
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda source, name: None)
-    at_hand.check_checkpoint("scenes-dit")
-    at_hand.check_checkpoint(str(tmp_path))
-    both = "hf download PixArt-alpha/PixArt-Sigma-XL-2-512-MS && hf download PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
+    for name in ("scenes-dit", str(tmp_path)):
+        assert at_hand.find_checkpoint(name, tmp_path) == name
+    with pytest.raises(
+        at_hand.Missing,
+        match=f"get it with 'hf download stable.*', or put its whole pipeline at {tmp_path}/models/sd15",
+    ):
+        at_hand.find_checkpoint("sd15", tmp_path)
+    both = (
+        "'hf download PixArt-alpha/PixArt-Sigma-XL-2-512-MS && hf download PixArt-alpha/PixArt-Sigma-XL-2-1024-MS', or"
+    )
     with pytest.raises(at_hand.Missing, match=both):
-        at_hand.check_checkpoint("pixart-sigma-512")
+        at_hand.find_checkpoint("pixart-sigma-512", tmp_path)
+    (tmp_path / "models/sd15").mkdir(parents=True)
+    assert at_hand.find_checkpoint("sd15", tmp_path) == str(tmp_path / "models/sd15")
+
+
+def test_a_checkpoint_among_the_data_has_the_settings_of_its_name(run: Run, data: Path) -> None:
+    (data / "models").mkdir()
+    for name in ("scenes-dit", "sd15"):
+        (data / "models" / name).symlink_to(MODELS["scenes-dit"].source)
+    words = ("table-1", "--root", data, "--models", "scenes-dit,sd15", "--limit", 1, "--datasets", "scenes", "--json")
+    result = run(*words, "--device", "cpu", "--out", "o")
+    assert result.exit_code == 0, result.output
+    (table,) = json.loads(result.stdout)["tables"]
+    assert {cell["model"] for cell in table["cells"]} == {"scenes-dit"}
+    assert table["missing"] == [
+        f"sd15: {data / 'models/sd15'} holds a PixArtAlphaPipeline, not a StableDiffusionPipeline; put sd15 there"
+    ]
+    settings = json.loads(Path("o/table-1/scenes-dit-scenes/results.json").read_text())["settings"]
+    assert (settings["model"], settings["timestep"]) == ("scenes-dit", 200)
 
 
 def test_a_checkpoint_that_is_incomplete_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -69,6 +70,12 @@ def say(text: str, *, error: bool = False) -> None:
 def split_list(values: Sequence[str]) -> list[str]:
     """The entries of an option that may be repeated and may hold several entries separated by commas."""
     return [entry.strip() for value in values for entry in value.split(",") if entry.strip()]
+
+
+def split_models(values: Sequence[str]) -> list[str]:
+    """The models of such an option, each once; a path that is there may hold commas."""
+    names = (name for value in values for name in ([value] if Path(value).exists() else split_list([value])))
+    return list(dict.fromkeys(names))
 
 
 def split_classes(values: Sequence[str]) -> list[str]:

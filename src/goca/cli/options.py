@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hi
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from goca.cli.common import split_list
+from goca.cli.common import split_models
 from goca.ranges import LARGEST_COUNT, LARGEST_SEED, LARGEST_SIDE, MOST_STEPS, MOST_WORKERS
 
 if TYPE_CHECKING:
@@ -178,12 +178,7 @@ class ModelsOptions(ModelOptions):
         """
         from goca.models.loading import find_source
 
-        given: list[str] = self.model or []
-        names = list(
-            dict.fromkeys(
-                name for entry in given for name in ([entry] if Path(entry).exists() else split_list([entry]))
-            )
-        )
+        names = split_models(self.model or [])
         for name in names:
             find_source(name)
         if len(names) > 1 and self.unnamed:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from goca.cli.common import clean_stdout, print_json, print_table, progress, say, split_list
+from goca.cli.common import clean_stdout, print_json, print_table, progress, say, split_list, split_models
 from goca.cli.options import (
     DeviceOption,
     DeviceOptions,
@@ -68,7 +68,7 @@ def reproduce(
             found = measure(
                 tables or tuple(TABLES),
                 root=root,
-                models=split_list(models or []),
+                models=split_models(models or []),
                 datasets=split_list(datasets or []),
                 limit=limit,
                 out=out,

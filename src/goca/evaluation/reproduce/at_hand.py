@@ -6,6 +6,7 @@ from pathlib import Path
 
 from goca.datasets.published import PUBLISHED_KEYS
 from goca.evaluation.experiment import Experiment
+from goca.evaluation.protocols import find_protocol
 from goca.evaluation.reproduce.reported import GENERATION_PROMPTS
 from goca.models.loading import find_source
 from goca.models.specs import MODELS
@@ -38,9 +39,12 @@ def open_experiment(key: str, root: Path | None, limit: int | None) -> Experimen
         raise Missing(f"{key}: {error}") from error
     captions = find_captions(key, root, folder)
     if captions is None and key in PUBLISHED_KEYS:
+        split = find_protocol("paper", key).split
+        question = f"--dataset {key} --root {folder}{f' --split {split}' if split else ''} --question published"
+        file = root / "captions" / f"{key}.json"
         raise Missing(
-            f"{key}: its captions; put the published caption file, or what 'goca caption --dataset {key} --root "
-            f"{folder} --question published' writes, at {root / 'captions' / f'{key}.json'}"
+            f"{key}: its captions; put the published caption file at {file}, or write captions there with "
+            f"'goca caption {question} --model NAME --out {file}'"
         )
     return Experiment.open(
         key, root=folder, protocol="paper", limit=limit, captions=None if captions is None else str(captions)
@@ -70,17 +74,21 @@ def find_photographs(root: Path | None) -> Path:
     return folder
 
 
-def check_checkpoint(name: str) -> None:
-    """Raise :class:`Missing` where a model's weights are not on this machine.
+def find_checkpoint(name: str, root: Path | None) -> str:
+    """What to load for a model: ``ROOT/models/NAME`` if it is there, else the name itself.
 
     Raises:
-        ValueError: a name that nothing has.
+        Missing: its weights are not on this machine. ValueError: a name that nothing has.
     """
     from huggingface_hub import try_to_load_from_cache
 
     spec = MODELS.get(name)
+    if spec is not None and root is not None and (root / "models" / name).is_dir():
+        return str(root / "models" / name)
     sources = [find_source(name), *([spec.rest_source] if spec is not None and spec.rest_source else [])]
     whole = sources[-1]
     if not Path(whole).exists() and not isinstance(try_to_load_from_cache(whole, "model_index.json"), str):
         fetch = " && ".join(f"hf download {source}" for source in sources)
-        raise Missing(f"{name}: its checkpoint is not on this machine; get it with '{fetch}'")
+        folder = "" if root is None else f", or put its whole pipeline at {root / 'models' / name}"
+        raise Missing(f"{name}: its checkpoint is not on this machine; get it with '{fetch}'{folder}")
+    return name

@@ -26,7 +26,7 @@ from goca.evaluation.reproduce.table import Cell, Table, to_csv, to_html, to_lat
 from goca.guidance.generate import GUIDANCE
 from goca.lookup import look_up
 from goca.method import Method, ablation, find_methods
-from goca.models.loading import find_source
+from goca.models.loading import find_source, wrap
 from goca.models.specs import MODELS, ModelSpec
 from goca.ranges import check_limit
 from goca.segmenter import Segmenter
@@ -60,16 +60,23 @@ class Request:
         return self.opened[key]
 
     def segmenter(self, name: str) -> Segmenter:
-        """The model of that name.
+        """The model of that name, with the settings of that name.
 
         Raises:
-            Missing: its weights are not at hand or incomplete, or do not fit the device. ValueError: nothing has it.
+            Missing: its weights are not at hand, incomplete or of another kind, or do not fit the device. ValueError:
+                nothing has that name.
         """
-        at_hand.check_checkpoint(name)
+        source = at_hand.find_checkpoint(name, self.root)
         try:
-            return self.load(name)
+            segmenter = self.load(source)
         except (OSError, MemoryError) as error:
             raise Missing(f"{name}: {error}") from error
+        if source == name:
+            return segmenter
+        kind = type(segmenter.model.pipeline).__name__
+        if kind not in MODELS[name].pipelines:
+            raise Missing(f"{name}: {source} holds a {kind}, not a {MODELS[name].pipelines[0]}; put {name} there")
+        return Segmenter(wrap(name, segmenter.model.pipeline))
 
     def folder(self, table: str, *parts: str) -> Path:
         """Where the records of a run lie."""
@@ -177,7 +184,7 @@ def measure_miou(name: str, model: str, request: Request, found: Findings) -> No
             found.missing.append(str(error))
     try:
         if not experiments:
-            at_hand.check_checkpoint(model)
+            at_hand.find_checkpoint(model, request.root)
         else:
             segmenter = request.segmenter(model)
             methods = rows_of(name, segmenter.model.spec)
