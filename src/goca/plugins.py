@@ -120,7 +120,7 @@ def register_background_rule(name: str, rule: BackgroundRule, *, replace: bool =
 
     from goca.maps.background import BACKGROUND_RULES
 
-    background = torch.linspace(0, 1, 11)
+    background = torch.linspace(0, 1, 11, dtype=torch.float32)
     scores = torch.stack([rule(background, step / 10) for step in range(-10, 11)])
     if (scores.diff(dim=0) < 0).any():
         raise ValueError(f"background rule {name!r} gives a lower score at a higher threshold; make it rise or stay")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from PIL.Image import Image
 from torch import Tensor
 
 from goca._moved import warn
+from goca.ambient import neutral
 from goca.backbones.base import Conditioning
 from goca.backbones.noise import Timestep
+from goca.backbones.turns import evaluating
 from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_as_published, fit_to_model, read_image
 from goca.maps.aggregate import Aggregation, MapAggregator
@@ -48,9 +51,26 @@ ONE_CLASS = (
     "with --classes or --background"
 )
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_turn(method: Callable[Concatenate[Segmenter, P], R]) -> Callable[Concatenate[Segmenter, P], R]:
+    """A method during which no other thread uses the model, see :meth:`goca.backbones.Backbone.turn`."""
+
+    @wraps(method)
+    def call(self: Segmenter, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.model.backbone.turn():
+            return method(self, *args, **kwargs)
+
+    return call
+
 
 class Segmenter:
     """Segments images with a text-to-image diffusion model that was never trained for it (GoCA, arXiv 2603.06178).
+
+    Threads may share a segmenter, or a model: their calls wait for each other, and give what they give alone. Calls do
+    not depend on torch's autocast, gradient mode, default number type or default device.
 
     Args:
         model: a loaded model, see :func:`goca.models.load`; mostly made by :meth:`from_pretrained`.
@@ -117,7 +137,7 @@ class Segmenter:
         with LoRA on top.
 
         Args:
-            pipeline: of a supported class; it is not changed.
+            pipeline: of a supported class; it comes back from every call as it was.
             name: a name of :func:`goca.list_models` whose settings to use; they are derived from the architecture by
                 default.
             options: as of the class.
@@ -201,7 +221,7 @@ class Segmenter:
                     results.append(self.segmentation(picture, maps, chosen, error, bool(prompt.background)))
         return results if several else results[0]
 
-    @torch.inference_mode()
+    @in_turn
     def explain(
         self,
         image: ImageSource,
@@ -272,6 +292,7 @@ class Segmenter:
         warn("Segmenter.passes(method)", "Segmenter.resolve(method).views")
         return list(self.resolve(method).views)
 
+    @in_turn
     def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
         """Align classes with the tokens of this model's text encoder, see :func:`goca.text.prompt.build_prompt`."""
         backbone = self.model.backbone
@@ -301,19 +322,20 @@ class Segmenter:
             tensors = [fit_as_published(picture, side) for picture in pictures]
         else:
             tensors = [fit_to_model(picture, side, multiple, self.keep_aspect) for picture in pictures]
-        with torch.inference_mode():
-            return self.model.backbone.encode_image(torch.stack(tensors))
+        return self.model.backbone.encode_image(torch.stack(tensors))
 
+    @in_turn
     def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
         """Encode one text per image; texts seen lately are not encoded again, so that the text encoder can rest."""
         key = tuple(texts)
         if key not in self._conditionings:
             if len(self._conditionings) >= KEPT_PROMPTS:
                 del self._conditionings[next(iter(self._conditionings))]
-            self._conditionings[key] = self.model.backbone.encode_prompt(texts)
+            with evaluating(*self.model.pipeline.components.values()):
+                self._conditionings[key] = self.model.backbone.encode_prompt(texts)
         return self._conditionings[key]
 
-    @torch.inference_mode()
+    @in_turn
     def score(
         self,
         latents: Float[Tensor, "batch channels rows columns"],
@@ -376,6 +398,7 @@ class Segmenter:
             self.model.backbone.grid(method.reference_layer, *size),
         )
 
+    @neutral()
     def class_maps(self, aggregation: Aggregation, prompt: Prompt, method: ResolvedMethod) -> ScoreMaps:
         """Token maps to refined class maps in [0, 1]."""
         scores = rescale(aggregation.token_maps, prompt, method.method.rescale)
@@ -404,6 +427,7 @@ class Segmenter:
         predicted = backbone.record(noisy, timestep, conditioning, add_record, needed, stop_early=self.fast)
         return None if predicted is None else backbone.noise_level(timestep, latents).clean(noisy, predicted)
 
+    @neutral()
     def segmentation(
         self,
         image: Image,

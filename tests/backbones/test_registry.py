@@ -29,7 +29,7 @@ def test_only_the_family_that_is_needed_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name.removeprefix("goca.backbones.") for name in done.stdout.split()}
-    shared = {"base", "checks", "cross", "hooks", "latents", "noise", "projection", "recording", "settings"}
+    shared = {"base", "checks", "cross", "hooks", "latents", "noise", "projection", "recording", "settings", "turns"}
     assert modules == {"dit", *shared}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import JOINED
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -76,7 +76,7 @@ class AuraFlowBackbone(JointAttentionBackbone):
     def denoise(
         self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
-        time = torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device) / 1000
+        time = time_input(self.noise_level(timestep, latents).time, latents) / 1000
         return self.denoiser(
             latents,
             encoder_hidden_states=conditioning.embeddings,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from goca.ambient import neutral
 from goca.backbones import latents as autoencoder
 from goca.backbones.checks import refuse_caches, whole_forward
 from goca.backbones.hooks import AttentionCall, watch_output
@@ -19,6 +20,7 @@ from goca.backbones.noise import NoiseLevel, Timestep, noise_level
 from goca.backbones.projection import output_projection
 from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
 from goca.backbones.settings import GuidanceLayout, Settings, find_pipeline
+from goca.backbones.turns import evaluating, models_turn, separate_calls
 from goca.lookup import look_up
 from goca.text.spans import TokenSpans, read_offsets
 from goca.types import Grid, LayerRecord
@@ -207,7 +209,6 @@ class Backbone(ABC):
         """Side of the square image, in pixels, that the model was trained on."""
         return self.denoiser.config.sample_size * self.vae_factor
 
-    @torch.no_grad()
     def encode_image(
         self, images: Float[Tensor, "batch 3 image_height image_width"]
     ) -> Float[Tensor, "batch channels height width"]:
@@ -223,7 +224,7 @@ class Backbone(ABC):
                 f"resize it so that both sides are multiples of {self.size_multiple}."
             )
         vae = self.pipeline.vae
-        with autoencoder.upcast(vae):
+        with self.turn(), evaluating(vae), autoencoder.upcast(vae):
             latents = self.encode_latents(images.to(self.device, vae.dtype)).to(self.dtype)
         autoencoder.check(latents, self.latent_channels, type(vae).__name__)
         return latents
@@ -245,6 +246,7 @@ class Backbone(ABC):
             self._levels[key] = noise_level(self.pipeline.scheduler, *key)
         return self._levels[key]
 
+    @neutral()
     def add_noise(
         self,
         latents: Float[Tensor, "batch channels height width"],
@@ -262,11 +264,19 @@ class Backbone(ABC):
             raise ValueError(f"Give one generator per image: got {len(generators)} for {len(latents)} images.")
         level = self.noise_level(timestep, latents)
         noise = torch.stack(
-            [torch.randn(latents.shape[1:], generator=each, device=each.device).to(latents) for each in generators]
+            [
+                torch.randn(latents.shape[1:], generator=each, device=each.device, dtype=torch.float32).to(latents)
+                for each in generators
+            ]
         )
         return level.alpha * latents + level.sigma * noise
 
-    @torch.no_grad()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The pipeline's models for this thread alone, and free of what torch is set to around."""
+        with models_turn(self.pipeline), neutral():
+            yield
+
     def record(
         self,
         latents: Float[Tensor, "batch channels height width"],
@@ -294,8 +304,14 @@ class Backbone(ABC):
             last = next((layer for layer in reversed(self.layers) if layers is None or layer in layers), None)
             on_record = leave_after(last, len(latents), on_record)
         height, width = latents.shape[-2:]
-        whole = whole_forward(self.steady_modules(), stop_early)
-        with self.recording((height, width), on_record, layers), whole, suppress(LeaveDenoiser):
+        with (
+            self.turn(),
+            evaluating(self.denoiser),
+            separate_calls(),
+            self.recording((height, width), on_record, layers),
+            whole_forward(self.steady_modules(), stop_early),
+            suppress(LeaveDenoiser),
+        ):
             return self.denoise(latents, timestep, conditioning)
         return None
 
@@ -307,7 +323,7 @@ class Backbone(ABC):
         images: Collection[int] | None = None,
     ) -> AbstractContextManager[None]:
         """Hand the attention of each layer to ``on_record(image_index, record)`` while someone else calls the denoiser
-        inside the context, once per image.
+        inside the context and in the same thread, once per image.
 
         Nothing is kept here: a record lives as long as its receiver keeps it. Layers come in forward order.
 

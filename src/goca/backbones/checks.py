@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import nn
 
+from goca.backbones.turns import calling
 from goca.types import Grid
 
 
@@ -36,9 +37,11 @@ def whole_forward(modules: Mapping[str, nn.Module], left_early: bool = False) ->
         ValueError: on leaving, one of them did not run.
     """
     ran: set[str] = set()
+    caller = calling()
 
     def note(name: str, _module: nn.Module, _inputs: object) -> None:
-        ran.add(name)
+        if calling() is caller:
+            ran.add(name)
 
     handles = [module.register_forward_pre_hook(partial(note, name)) for name, module in modules.items()]
     try:

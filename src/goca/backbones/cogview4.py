@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import NoiseLevel, Timestep
+from goca.backbones.noise import NoiseLevel, Timestep, time_input
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -82,7 +82,7 @@ class CogView4Backbone(JointAttentionBackbone):
             predictions += self.denoiser(
                 hidden_states=latents[images],
                 encoder_hidden_states=conditioning.embeddings[images, -length:],
-                timestep=torch.full((len(images),), time, device=latents.device),
+                timestep=time_input(time, latents[images]),
                 original_size=size,
                 target_size=size,
                 crop_coords=torch.zeros_like(size),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import JOINED
 
 TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
@@ -46,7 +46,7 @@ class DiTBackbone(CrossAttentionBackbone):
             latents,
             encoder_hidden_states=conditioning.embeddings,
             encoder_attention_mask=conditioning.mask,
-            timestep=torch.full((len(latents),), timestep, device=latents.device),
+            timestep=time_input(timestep, latents),
             added_cond_kwargs=self._micro_conditions(latents),
             return_dict=False,
         )[0]
@@ -58,7 +58,7 @@ class DiTBackbone(CrossAttentionBackbone):
             return {"resolution": None, "aspect_ratio": None}
         batch, _, height, width = latents.shape
         resolution = torch.tensor([height * self.vae_factor, width * self.vae_factor])
-        ratio = torch.tensor([height / width])
+        ratio = torch.tensor([height / width], dtype=torch.float32)
         return {
             "resolution": resolution.expand(batch, 2).to(latents),
             "aspect_ratio": ratio.expand(batch, 1).to(latents),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import GuidanceLayout
 
 LONGEST = {True: 512, False: 256}  # tokens of T5, by whether guidance is embedded (dev) or not (schnell)
@@ -56,7 +56,7 @@ class FluxBackbone(JointAttentionBackbone):
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
         rows, columns = self.patch_grid(height, width)
-        time = torch.full((batch,), self.noise_level(timestep, latents).time, device=latents.device).to(latents.dtype)
+        time = time_input(self.noise_level(timestep, latents).time, latents).to(latents.dtype)
         tokens = self.denoiser(
             hidden_states=FluxPipeline._pack_latents(latents, batch, channels, height, width),
             encoder_hidden_states=conditioning.embeddings,

@@ -98,7 +98,9 @@ class Flux2Backbone(FluxBackbone):
             hidden_states=pipeline._pack_latents(patches),
             encoder_hidden_states=conditioning.embeddings,
             timestep=torch.full((batch,), time, device=latents.device, dtype=latents.dtype) / 1000,
-            guidance=torch.ones(batch, device=latents.device) if self.denoiser.config.guidance_embeds else None,
+            guidance=torch.ones(batch, dtype=torch.float32, device=latents.device)
+            if self.denoiser.config.guidance_embeds
+            else None,
             txt_ids=pipeline._prepare_text_ids(conditioning.embeddings).to(latents.device),
             img_ids=pipeline._prepare_latent_ids(patches).to(latents.device),
             return_dict=False,

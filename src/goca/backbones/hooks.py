@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +27,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from goca.backbones.turns import calling
+from goca.shared import SharedChange, Undo
+
 UNFUSED_PROCESSORS = (AttnProcessor, SlicedAttnProcessor, XFormersAttnProcessor)
+NATIVE = AttentionBackendName.NATIVE
 SHOWN = 3  # names in a message
 MASKED_SCORE = -10000.0  # added to the score of a key that a mask hides
 
@@ -56,12 +61,15 @@ class AttentionCall:
             return None
         row = self.mask[image if self.mask.shape[0] > 1 else 0, 0, query if self.mask.shape[2] > 1 else 0]
         if row.dtype == torch.bool:
-            return torch.zeros(row.shape, device=row.device).masked_fill(~row, MASKED_SCORE)
+            return torch.zeros(row.shape, dtype=torch.float32, device=row.device).masked_fill(~row, MASKED_SCORE)
         return row
 
 
 class Recorder:
     """Context manager that hands the attention call of each run of ``modules`` to ``on_call``.
+
+    Only calls of the thread that enters it count, and of these only those that belong to the same call of a pipeline or
+    a :class:`goca.Segmenter`, see :func:`goca.backbones.turns.calling`.
 
     Args:
         modules: attention modules by the name they are reported under.
@@ -72,7 +80,8 @@ class Recorder:
     handed on.
 
     Modules that use another attention backend run on torch's own inside the context, and compiled modules run
-    uncompiled. On leaving, also after an exception, hooks are gone and backends are back.
+    uncompiled. On leaving, also after an exception and in any order with other contexts, hooks are gone and backends
+    are back.
 
     Raises:
         RuntimeError: on leaving without an exception, when a module's attention was never seen; names the modules.
@@ -84,13 +93,15 @@ class Recorder:
         self._running: list[str] = []
         self._calls: list[AttentionCall] = []
         self._seen: set[str] = set()
+        self._caller: object = None
         self._interception = _Interception(self._on_attention)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Recorder:
         self._seen.clear()
+        self._caller = calling()
         with ExitStack() as stack:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(uncompiled())
             for name, module in self.modules.items():
                 stack.enter_context(native_attention(module))
                 stack.enter_context(self._announce(name, module))
@@ -117,12 +128,14 @@ class Recorder:
     @contextmanager
     def _announce(self, name: str, module: nn.Module) -> Iterator[None]:
         def push(_module: nn.Module, _inputs: object) -> None:
+            if calling() is not self._caller:
+                return
             if not self._running:
                 self._interception.__enter__()
             self._running.append(name)
 
         def pop(_module: nn.Module, _inputs: object, output: object) -> None:
-            if self._running and self._running[-1] == name:
+            if calling() is self._caller and self._running and self._running[-1] == name:
                 self._running.pop()
                 if not self._running:
                     self._interception.__exit__(None, None, None)
@@ -179,33 +192,51 @@ def _read_call(
     return AttentionCall(name, query, key, value, attn_mask, scale)
 
 
+def _force_eager(_process: object) -> Undo | None:
+    stance = torch.compiler.set_stance("force_eager")
+    return None if stance.prev.stance == "force_eager" else partial(stance.__exit__, None, None, None)
+
+
+def _set_fused_processor(module: Any) -> Undo | None:
+    processor = getattr(module, "processor", None)
+    if not isinstance(processor, UNFUSED_PROCESSORS):
+        return None
+    module.set_processor(AttnProcessor2_0())
+    return partial(module.set_processor, processor)
+
+
+def _set_native_backend(processor: Any) -> Undo | None:
+    if getattr(processor, "_attention_backend", NATIVE) is NATIVE:
+        return None
+    own = vars(processor).get("_attention_backend", NATIVE)
+    processor._attention_backend = NATIVE
+    if own is NATIVE:  # of the class, not of the object
+        return partial(delattr, processor, "_attention_backend")
+    return partial(setattr, processor, "_attention_backend", own)
+
+
+uncompiled = SharedChange(_force_eager)
+"""Inside ``with uncompiled():`` the process runs what ``torch.compile`` made as if it were not compiled."""
+_fused_processor = SharedChange(_set_fused_processor)
+_native_backend = SharedChange(_set_native_backend)
+
+
 @contextmanager
 def native_attention(module: Any) -> Iterator[None]:
     """Run one diffusers attention module on torch's own fused kernel inside the context, then as it was before."""
-    processor: Any = getattr(module, "processor", None)
-    if isinstance(processor, UNFUSED_PROCESSORS):
-        module.set_processor(AttnProcessor2_0())
-        try:
-            yield
-        finally:
-            module.set_processor(processor)
-    elif hasattr(processor, "_attention_backend"):
-        backend = processor._attention_backend
-        processor._attention_backend = AttentionBackendName.NATIVE
-        try:
-            yield
-        finally:
-            processor._attention_backend = backend
-    else:
+    with _fused_processor(module), _native_backend(getattr(module, "processor", None)):
         yield
 
 
 @contextmanager
 def watch_output(module: nn.Module, receive: Callable[[Any], object], given: bool = False) -> Iterator[None]:
-    """Hand what ``module`` returns, or its first input where ``given``, to ``receive`` inside the context."""
+    """Hand what ``module`` returns, or its first input where ``given``, to ``receive`` inside the context; of the calls
+    that :class:`Recorder` counts."""
+    caller = calling()
 
     def hand_over(_module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
-        receive(inputs[0] if given else output)
+        if calling() is caller:
+            receive(inputs[0] if given else output)
 
     handle = module.register_forward_hook(hand_over)
     try:

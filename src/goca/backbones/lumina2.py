@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import SEPARATE
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -47,7 +47,7 @@ class Lumina2Backbone(JointAttentionBackbone):
     def denoise(
         self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
-        time = torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device)
+        time = time_input(self.noise_level(timestep, latents).time, latents)
         return -self.denoiser(
             hidden_states=latents,
             timestep=1 - time / 1000,

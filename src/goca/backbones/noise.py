@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 STEPS = 1000
@@ -83,6 +84,12 @@ def noise_level(scheduler: Any, timestep: Timestep, mu: float | None = None) -> 
     flow.set_timesteps(sigmas=sigmas.tolist(), mu=mu)
     sigma, time = float(flow.sigmas[place]), float(flow.timesteps[place])
     return NoiseLevel(1 - sigma, sigma, time, "flow")
+
+
+def time_input(time: Timestep, latents: Float[Tensor, "batch channels *grid"]) -> Shaped[Tensor, " batch"]:
+    """The same time for each image of a batch: a whole number as it is, another in float32."""
+    dtype = torch.int64 if isinstance(time, int) else torch.float32
+    return torch.full((len(latents),), time, dtype=dtype, device=latents.device)
 
 
 def _check(timestep: Timestep, first: int, last: int) -> None:

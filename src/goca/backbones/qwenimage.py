@@ -16,7 +16,7 @@ from goca.backbones.base import Conditioning
 from goca.backbones.hooks import AttentionCall
 from goca.backbones.joint import JointAttentionBackbone
 from goca.backbones.latents import encode, not_its_own, scale
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid, JointRecord
@@ -79,7 +79,7 @@ class QwenImageBackbone(JointAttentionBackbone):
         self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         batch, channels, height, width = latents.shape
-        time = torch.full((batch,), self.noise_level(timestep, latents).time, device=latents.device).to(latents.dtype)
+        time = time_input(self.noise_level(timestep, latents).time, latents).to(latents.dtype)
         tokens = self.denoiser(
             hidden_states=QwenImagePipeline._pack_latents(latents, batch, channels, height, width),
             encoder_hidden_states=conditioning.embeddings,

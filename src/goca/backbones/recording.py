@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
+from goca.ambient import neutral
 from goca.backbones.hooks import AttentionCall, Recorder, watch_output
 from goca.backbones.projection import exact_output
 from goca.types import CrossRecord, Grid, LayerRecord
@@ -71,7 +73,7 @@ class LayerCollector:
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Collect from every call of the denoiser inside the context.
+        """Collect from every call of the denoiser inside the context that :class:`Recorder` counts.
 
         Raises:
             RuntimeError: on leaving, a module whose attention was not seen.
@@ -96,6 +98,9 @@ class LayerCollector:
 
     def _collect_call(self, call: AttentionCall) -> None:
         layer, _, part = call.name.partition("#")
+        if torch.is_autocast_enabled(call.query.device.type):
+            dtype = self.backbone.dtype
+            call = replace(call, query=call.query.to(dtype), key=call.key.to(dtype), value=call.value.to(dtype))
         self._collect(layer, part, call)
 
     def _collect(self, layer: str, part: str, value: object) -> None:
@@ -104,11 +109,14 @@ class LayerCollector:
         parts[part] = value
         if parts.keys() == self._expected[layer]:
             self._collected[layer] = {}
-            self._hand_on(layer, parts)
+            with neutral():
+                self._hand_on(layer, parts)
 
     def _hand_on(self, layer: str, parts: dict[str, Any]) -> None:
         """One record for each image of this call; families may run the images of a batch in several calls."""
         features, output = parts.pop(REFERENCE, None), parts.pop(OUTPUT, None)
+        if output is not None and output.dtype != torch.float32:
+            output = None  # of a call under autocast; the maths gives it more exactly
         first = self._recorded[layer]
         rows = len(next(iter(parts.values())).query)
         self._recorded[layer] += rows

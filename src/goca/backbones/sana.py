@@ -13,7 +13,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone, derive_by_depth
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import JOINED, Settings
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -77,7 +77,7 @@ class SanaBackbone(CrossAttentionBackbone):
             latents,
             encoder_hidden_states=conditioning.embeddings,
             encoder_attention_mask=conditioning.mask,
-            timestep=torch.full((len(latents),), time * self.denoiser.config.timestep_scale, device=latents.device),
+            timestep=time_input(time * self.denoiser.config.timestep_scale, latents),
             return_dict=False,
         )[0]
         return prediction[:, : latents.shape[1]]  # models that also learn the variance put it behind

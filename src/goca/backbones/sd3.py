@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import JOINED
 from goca.text.spans import TokenSpans, read_offsets
 
@@ -68,7 +68,7 @@ class SD3Backbone(JointAttentionBackbone):
         return self.denoiser(
             hidden_states=latents,
             encoder_hidden_states=conditioning.embeddings,
-            timestep=torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device),
+            timestep=time_input(self.noise_level(timestep, latents).time, latents),
             return_dict=False,
             **conditioning.extra,
         )[0]

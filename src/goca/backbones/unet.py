@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from goca.backbones.base import Conditioning
 from goca.backbones.cross import CrossAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import JOINED, Settings
 from goca.types import Grid
 
@@ -89,7 +89,7 @@ class UNetBackbone(CrossAttentionBackbone):
     def denoise(
         self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
-        steps = torch.full((len(latents),), timestep, device=latents.device)
+        steps = time_input(timestep, latents)
         with text_alone(self.denoiser) as added:
             return self.denoiser(
                 latents,

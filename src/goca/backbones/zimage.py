@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from goca.backbones.base import Conditioning
 from goca.backbones.joint import JointAttentionBackbone
-from goca.backbones.noise import Timestep
+from goca.backbones.noise import Timestep, time_input
 from goca.backbones.settings import GuidanceLayout
 from goca.text.spans import TokenSpans, read_offsets, read_template
 from goca.types import Grid
@@ -77,7 +77,7 @@ class ZImageBackbone(JointAttentionBackbone):
         self, latents: Float[Tensor, "batch channels height width"], timestep: Timestep, conditioning: Conditioning
     ) -> Float[Tensor, "batch channels height width"]:
         assert conditioning.mask is not None
-        time = torch.full((len(latents),), self.noise_level(timestep, latents).time, device=latents.device)
+        time = time_input(self.noise_level(timestep, latents).time, latents)
         predictions = self.denoiser(
             list(latents.unsqueeze(2)),
             (1000 - time) / 1000,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from goca.guidance.pipelines import plain_layout
+from goca.guidance.pipelines import complete_steps, plain_layout, without_progress_bar
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
 from goca.lookup import look_up
@@ -134,7 +134,8 @@ class Generator:
         pipeline, spec = self.segmenter.model.pipeline, self.segmenter.model.spec
         with memory_errors(spec.name), self.guide(segment=classes is not None, trace=trace) as guidance:
             generator = torch.Generator().manual_seed(seed)
-            image = pipeline(prompt=text, generator=generator, **self.options()).images[0]
+            with without_progress_bar(pipeline), complete_steps(pipeline.scheduler):
+                image = pipeline(prompt=text, generator=generator, **self.options()).images[0]
         segmentation = None if classes is None else guidance.segmentation(image, classes)
         words = guidance.region_words() if guidance.steps else ()
         notes = (*guidance.notes, *(segmentation.notes if segmentation else ()))
@@ -151,7 +152,8 @@ class Generator:
         vocabulary = self.segmenter.model.spec.vocabulary
         if vocabulary is not None:
             check_vocabulary(text, vocabulary)
-        read_prompt(self.segmenter.model.backbone, text)
+        with self.segmenter.model.backbone.turn():
+            read_prompt(self.segmenter.model.backbone, text)
         if classes is not None:
             self.segmenter.prompt(classes, caption=text)
         return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.backbones.settings import GuidanceLayout
+from goca.backbones.turns import calling
 from goca.guidance.scfg import adjusted_uncond, guidance_rate, region_masks
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.method import ResolvedMethod
@@ -51,7 +53,8 @@ class Plan:
         prompts: one per image.
         scale: the guidance scale of the moment.
         packed_size: rows and columns of the latents, for pipelines that pack them.
-        chosen: steps whose recordings a segmentation needs, from the pipeline's timesteps.
+        chosen: the step whose recordings a segmentation needs, from the timesteps of the steps to come.
+        stoppable: whether the pipeline may stop before that step; then every step before it is recorded too.
     """
 
     segmenter: Segmenter
@@ -62,23 +65,25 @@ class Plan:
     packed_size: Callable[[], Grid]
     every: int
     interval: tuple[float, float]
-    chosen: Callable[[list[float]], Collection[int]]
+    chosen: Callable[[list[float]], int | None]
+    stoppable: bool
     trace: bool
 
 
 class Run:
-    """Hooks of the denoiser during one call of the pipeline."""
+    """Hooks of the denoiser during one call of the pipeline; they leave other calls of the denoiser alone."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.caller = calling()
         self.backbone = plan.segmenter.model.backbone
         self.steps: list[GuidanceStep] = []
-        self.aggregations: list[list[Aggregation]] = [[] for _ in plan.prompts]
+        self.kept: list[MapAggregator | None] = [None for _ in plan.prompts]
         self.regions: list[Regions | None] | None = None
         self.made_at = 0
         self.index = -1
         self.timesteps: list[float] = []
-        self.chosen: Collection[int] = ()
+        self.chosen: int | None = None
         self.latents: Tensor | None = None
         self.text_noise: Tensor | None = None
         self.aggregators: dict[tuple[str, int], MapAggregator] = {}
@@ -87,6 +92,22 @@ class Run:
 
     def before(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Decide what this call of the denoiser is, and record what is needed of it."""
+        if calling() is self.caller:
+            with neutral():
+                self._before(args, kwargs)
+
+    def after(self, _module: object, _args: object, _kwargs: object, output: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Make masks and rates of what was recorded, and hand on a changed prediction."""
+        if calling() is not self.caller:
+            return None
+        with neutral():
+            return self._after(output)
+
+    def aggregations(self) -> list[Aggregation | None]:
+        """Of each image, at the chosen step or the last one that ran before it."""
+        return [None if each is None else each.finish() for each in self.kept]
+
+    def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         images = range(len(self.plan.prompts))
         given = args[0] if args else next(kwargs[name] for name in ("hidden_states", "sample", "x") if name in kwargs)
         latents = torch.stack(given) if isinstance(given, list) else given
@@ -102,16 +123,17 @@ class Run:
             self.parts = []
         if not again:
             if not self.timesteps:
-                self.timesteps = self.backbone.pipeline.scheduler.timesteps.double().tolist()
-                self.chosen = self.plan.chosen(self.timesteps)
+                pipeline = self.backbone.pipeline
+                self.timesteps = [float(time) for time in pipeline.scheduler.timesteps.tolist()]
+                steps = getattr(pipeline, "num_timesteps", None)  # fewer with denoising_end
+                self.chosen = self.plan.chosen(self.timesteps[:steps])
             self.index += 1
-            self.latents = latents[: len(images)]
+            self.latents = latents[: len(images)].clone()  # a callback may change them in place
             self.aggregators.clear()
             self.text_noise = None
         self._start_recording(latents)
 
-    def after(self, _module: object, _args: object, _kwargs: object, output: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Make masks and rates of what was recorded, and hand on a changed prediction."""
+    def _after(self, output: tuple[Any, ...]) -> tuple[Any, ...] | None:
         self.recording.close()
         noise = torch.stack(output[0]) if isinstance(output[0], list) else output[0]
         found = {part for part, _ in self.parts}
@@ -156,6 +178,12 @@ class Run:
         return first <= self.index / len(self.timesteps) < last
 
     @property
+    def _kept_for_segmentation(self) -> bool:
+        if self.chosen is None:
+            return False
+        return self.index == self.chosen or (self.plan.stoppable and self.index < self.chosen)
+
+    @property
     def _masks_due(self) -> bool:
         return self.regions is None or self.index - self.made_at >= self.plan.every
 
@@ -176,7 +204,7 @@ class Run:
                     wanted[POSITIVE] = plan.method
                 elif prompt.has_start:
                     wanted[NEGATIVE] = replace(plan.method, refine_order=0)
-            if part == POSITIVE and self.index in self.chosen:
+            if part == POSITIVE and self._kept_for_segmentation:
                 wanted[SEGMENT] = segmenter.resolve()
             made = {
                 (use, image): segmenter.aggregator(method, size, fast=segmenter.fast or use == NEGATIVE)
@@ -196,9 +224,9 @@ class Run:
         self.recording.enter_context(self.backbone.recording(size, add_record, layers, rows))
 
     def _keep_for_segmentation(self) -> None:
-        for image, kept in enumerate(self.aggregations):
+        for image in range(len(self.kept)):
             if (SEGMENT, image) in self.aggregators:
-                kept.append(self.aggregators.pop((SEGMENT, image)).finish())
+                self.kept[image] = self.aggregators.pop((SEGMENT, image))
 
     def _make_regions(self, noise: Tensor) -> None:
         self.regions, self.made_at = [], self.index

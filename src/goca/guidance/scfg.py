@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.maps.aggregate import Aggregation
 from goca.maps.refine import refine
 from goca.maps.rescale import gaussian, min_max, rescale, smooth_min_max
@@ -23,6 +24,7 @@ STRONGEST = 15.0  # of scale * rate
 SIGMA = 0.5
 
 
+@neutral()
 def region_masks(
     aggregation: Aggregation,
     start: Float[Tensor, "rows columns"],
@@ -56,6 +58,7 @@ def region_masks(
     return (maps == maps.amax(dim=0)).float(), (background < 1 - background).float()
 
 
+@neutral()
 def guidance_rate(
     noise_uncond: Float[Tensor, "channels height width"],
     noise_text: Float[Tensor, "channels height width"],

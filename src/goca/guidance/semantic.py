@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 from PIL.Image import Image
+from torch import Tensor
 
 from goca._moved import warn
-from goca.guidance.pipelines import around_calls, guidance_layout, latent_size, plain_layout, prompts_of
+from goca.backbones.hooks import uncompiled
+from goca.guidance.outputs import picture
+from goca.guidance.pipelines import CALLBACKS, around_calls, guidance_layout, latent_size, plain_layout, prompts_of
 from goca.guidance.run import GuidanceStep, Plan, Run
 from goca.lookup import look_up
 from goca.maps.aggregate import Aggregation
-from goca.maps.views import mean_maps
 from goca.method import MASKS
 from goca.ranges import LARGEST_SCALE, check_number, check_whole
 from goca.result import Segmentation
@@ -27,7 +31,22 @@ from goca.types import Prompt
 SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
 NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
 WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example (goca generate: --scale 5)"
+NOTHING_RECORDED = (
+    "nothing was recorded to segment by; pass segment=True and call the pipeline first, "
+    "and if it is to stop early, let one of its callbacks stop it"
+)
 NO_NEGATIVE = "{name} guides only against a second prompt; pass negative_prompt={negative!r} beside true_cfg_scale"
+
+
+@dataclass
+class Drawn:
+    """What is known of one call of the pipeline: its steps if they are traced, sentences for the user, and of each
+    image its prompt and what a segmentation needs, if that was asked for."""
+
+    steps: Sequence[GuidanceStep] = ()
+    notes: Sequence[str] = ()
+    prompts: Sequence[PromptTokens] = ()
+    aggregations: Sequence[Aggregation | None] = ()
 
 
 class SemanticGuidance:
@@ -35,6 +54,9 @@ class SemanticGuidance:
 
     The pipeline is called as always, once or more often, and its denoiser runs as often as before: masks come from the
     attention of the guided halves themselves. On leaving, also after an exception, nothing is left behind.
+
+    Several threads may call the pipeline inside the context, or each in one of its own; their calls run one after the
+    other. Other calls of the models, by a callback for example, are not guided.
 
     Args:
         model: a pipeline that uses classifier-free guidance, or a :class:`goca.Segmenter`, whose settings are then
@@ -46,14 +68,10 @@ class SemanticGuidance:
         segment: keep what :meth:`segmentation` needs.
         trace: keep masks and rates of every step in :attr:`steps`.
 
-    Attributes:
-        steps: of the last call, with ``trace``.
-        notes: sentences about the last call that the user should read.
-
     Raises:
         ValueError: unknown masks, a step or an interval that makes no sense, or a model without classifier-free
-            guidance. A call of the pipeline inside the context raises it for a scale of 1 or less and for a prompt
-            that is longer than the text encoder takes.
+            guidance; on entering, a pipeline that this thread guides already. A call of the pipeline inside the context
+            raises it for a scale of 1 or less and for a prompt that is longer than the text encoder takes.
     """
 
     def __init__(
@@ -73,17 +91,25 @@ class SemanticGuidance:
         check_whole("every", every, 1)
         if not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"the interval is a part of 0 to 1 like (0.2, 0.8), not {interval}")
-        self.segmenter = model if isinstance(model, Segmenter) else _wrap_quietly(model)
+        self.segmenter = model if isinstance(model, Segmenter) else Segmenter.from_pipeline(model)
         self.method = None if chosen is None else self.segmenter.resolve(chosen)
         self.every, self.interval, self.segment, self.trace = every, interval, segment, trace
-        self.steps: list[GuidanceStep] = []
-        self.notes: list[str] = []
         backbone = self.segmenter.model.backbone
         name = self.segmenter.model.spec.name
         self._layout = plain_layout(backbone) if self.method is None else guidance_layout(backbone, name)
-        self._prompts: list[PromptTokens] = []
-        self._aggregations: list[list[Aggregation]] = []
+        self._last = Drawn()
+        self._thread = threading.local()
         self._cleanup = ExitStack()
+
+    @property
+    def steps(self) -> list[GuidanceStep]:
+        """Of the last call (in a thread that called the pipeline, of its own last call), with ``trace``."""
+        return list(self._drawn.steps)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about that call which the user should read."""
+        return list(self._drawn.notes)
 
     def __enter__(self) -> SemanticGuidance:
         if self.method is not None or self.segment:
@@ -93,27 +119,27 @@ class SemanticGuidance:
     def __exit__(self, *_error: object) -> None:
         self._cleanup.close()
 
-    def segmentation(self, image: Image, classes: Sequence[str], index: int = 0) -> Segmentation:
+    def segmentation(self, image: Image | np.ndarray | Tensor, classes: Sequence[str], index: int = 0) -> Segmentation:
         """Segment an image of the last call by what was recorded while it was drawn, without another forward.
 
         The maps are those of the step next to the timestep of the segmenter's method; where that leaves it to the
-        model, next to 1.5 times the timestep at which the model segments given images.
+        model, next to 1.5 times the timestep at which the model segments given images. Of a call that stops before
+        that step they are those of its last one.
 
         Args:
-            image: what the pipeline gave.
+            image: what the pipeline gave, with any ``output_type`` but latents.
             classes: things that the prompt names, as for :class:`goca.Segmenter`.
             index: which image of the call.
 
         Raises:
-            ValueError: nothing was recorded, or a class that the prompt does not mention.
+            ValueError: nothing was recorded, a class that the prompt does not mention, or no image.
         """
-        if index >= len(self._aggregations) or not self._aggregations[index]:
-            raise ValueError("nothing was recorded to segment by; pass segment=True and call the pipeline first")
-        prompt = self._class_prompt(classes, self._prompts[index], self._aggregations[index][0])
-        segmenter = self.segmenter
-        method = segmenter.resolve()
-        maps = mean_maps([segmenter.class_maps(each, prompt, method) for each in self._aggregations[index]])
-        return segmenter.segmentation(image, maps)
+        drawn, segmenter = self._drawn, self.segmenter
+        aggregation = drawn.aggregations[index] if index < len(drawn.aggregations) else None
+        if aggregation is None:
+            raise ValueError(NOTHING_RECORDED)
+        prompt = self._class_prompt(classes, drawn.prompts[index], aggregation)
+        return segmenter.segmentation(picture(image), segmenter.class_maps(aggregation, prompt, segmenter.resolve()))
 
     def check_scale(self, scale: float) -> None:
         """Raise ``ValueError`` for a scale out of range, or at which the pipeline does not guide."""
@@ -123,8 +149,16 @@ class SemanticGuidance:
 
     def region_words(self, index: int = 0) -> tuple[str, ...]:
         """What the regions of an image of the last call stand for, in their order; a special token is blank."""
-        prompt = self._prompts[index]
+        prompt = self._drawn.prompts[index]
         return tuple(prompt.words.get(token, "") for token in prompt.candidates)
+
+    @property
+    def _drawn(self) -> Drawn:
+        return getattr(self._thread, "drawn", self._last)
+
+    @_drawn.setter
+    def _drawn(self, drawn: Drawn) -> None:
+        self._last = self._thread.drawn = drawn
 
     def _class_prompt(self, classes: Sequence[str], prompt: PromptTokens, aggregation: Aggregation) -> Prompt:
         backbone, spec = self.segmenter.model.backbone, self.segmenter.model.spec
@@ -137,57 +171,59 @@ class SemanticGuidance:
                 for each in backbone.token_spans(prompt.text)
             ]
 
-        return build_prompt(
-            classes, token_spans, caption=prompt.text, vocabulary=spec.vocabulary, max_length=backbone.max_tokens
-        )
+        with backbone.turn():
+            return build_prompt(
+                classes, token_spans, caption=prompt.text, vocabulary=spec.vocabulary, max_length=backbone.max_tokens
+            )
 
     @contextmanager
     def _guide(self, arguments: Mapping[str, Any]) -> Iterator[None]:
         """One call of the pipeline."""
         backbone = self.segmenter.model.backbone
-        self.steps, self.notes, self._aggregations = [], [], []
+        self._drawn = Drawn()
         if self.method is not None:
             self.check_scale(float(arguments[self._layout.argument] or 0))
             negative = self._layout.negative
             if negative is not None and arguments.get("negative_prompt") is None:
                 raise ValueError(NO_NEGATIVE.format(name=self.segmenter.model.spec.name, negative=negative))
         texts = [read_prompt(backbone, text) for text in prompts_of(self.segmenter.model.pipeline, arguments)]
-        self.notes = [
+        notes = [
             NOTHING_NAMED.format(prompt=shorten(each.text))
             for each in texts
             if not each.names_something and self.method
         ]
         repeats = arguments.get("num_images_per_prompt") or 1
-        self._prompts = [text for text in texts for _ in range(repeats)]
+        prompts = [text for text in texts for _ in range(repeats)]
         run = Run(
             Plan(
                 segmenter=self.segmenter,
                 layout=self._layout,
                 method=self.method,
-                prompts=self._prompts,
+                prompts=prompts,
                 scale=lambda: self._scale(arguments),
                 packed_size=lambda: latent_size(backbone, arguments),
                 every=self.every,
                 interval=self.interval,
                 chosen=self._chosen,
+                stoppable=any({**arguments, **arguments.get("kwargs", {})}.get(name) for name in CALLBACKS),
                 trace=self.trace,
             )
         )
         denoiser = getattr(self.segmenter.model.pipeline, backbone.denoiser_name)
         with ExitStack() as stack:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(uncompiled())
             stack.push(run.stop)
             stack.callback(denoiser.register_forward_pre_hook(run.before, with_kwargs=True).remove)
             stack.callback(denoiser.register_forward_hook(run.after, with_kwargs=True).remove)
             yield
-        self.steps, self._aggregations = run.steps, run.aggregations
+        self._drawn = Drawn(run.steps, notes, prompts, run.aggregations())
 
-    def _chosen(self, timesteps: list[float]) -> Collection[int]:
+    def _chosen(self, timesteps: list[float]) -> int | None:
         """Index of the step whose maps a segmentation is made of."""
         if not self.segment:
-            return ()
+            return None
         wanted = self.segmenter.method.timestep or SEGMENT_AT * self.segmenter.model.spec.timestep
-        return (min(range(len(timesteps)), key=lambda index: abs(timesteps[index] - wanted)),)
+        return min(range(len(timesteps)), key=lambda index: abs(timesteps[index] - wanted))
 
     def _scale(self, arguments: Mapping[str, Any]) -> float:
         """The scale of the pipeline's formula; callbacks may change it between steps."""
@@ -196,11 +232,3 @@ class SemanticGuidance:
         if scale is None:
             scale = getattr(self.segmenter.model.pipeline, "guidance_scale", arguments["guidance_scale"])
         return float(scale) + self._layout.offset
-
-
-def _wrap_quietly(pipeline: Any) -> Segmenter:
-    """A segmenter around a pipeline whose progress bar stays as it is."""
-    before = dict(getattr(pipeline, "_progress_bar_config", {}))
-    segmenter = Segmenter.from_pipeline(pipeline)
-    pipeline.set_progress_bar_config(**before)
-    return segmenter

@@ -38,7 +38,7 @@ class WeightedMaps:
         Raises:
             ValueError: the maps are not finite.
         """
-        total = torch.zeros(())
+        total = torch.zeros((), dtype=torch.float32)
         for grid, maps in self._sums.items():
             total = total.to(maps.device) + resize_maps(maps.T.unflatten(1, grid), size)
         total = total.clamp_min(0)
@@ -116,7 +116,10 @@ class RefinerBuilder:
             return None
         if grid not in self._sums:
             keys = grid[0] * grid[1] // (2 if paired else 1)
-            self._sums[grid] = paired, torch.zeros(plan.accumulated.count, keys, device=query.device)
+            self._sums[grid] = (
+                paired,
+                torch.zeros(plan.accumulated.count, keys, dtype=torch.float32, device=query.device),
+            )
         return MeanMapReader(plan.accumulated, self._sums[grid][1])
 
     def build(self, layers: int, device: torch.device) -> Refiner:

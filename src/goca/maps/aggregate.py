@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.lookup import look_up
 from goca.maps.accumulate import ReferenceScores, RefinerBuilder, WeightedMaps
 from goca.maps.attention import Attention, self_attention
@@ -113,7 +113,7 @@ class MapAggregator:
         self._sum = WeightedMaps()
         self._refiner = RefinerBuilder(self._size)
 
-    @torch.no_grad()
+    @neutral()
     def add(self, record: LayerRecord) -> None:
         """Take one block's record; a layer that nothing needs is ignored.
 
@@ -135,7 +135,7 @@ class MapAggregator:
         else:
             self._read_self_attention(layer)
 
-    @torch.no_grad()
+    @neutral()
     def finish(self) -> Aggregation:
         """Token maps, layer weights and the refinement.
 

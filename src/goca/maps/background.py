@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.lookup import look_up
 from goca.maps.resize import resize_maps
 from goca.types import Grid, ScoreMaps
@@ -32,6 +33,7 @@ BACKGROUND_RULES: dict[str, BackgroundRule] = {
 threshold rises. Rules of your own may be added."""
 
 
+@neutral()
 def assign_labels(
     scores: ScoreMaps, size: Grid, rule: str | None, threshold: float = 0.0
 ) -> Int64[Tensor, "height width"]:
@@ -64,7 +66,9 @@ def best_class(scores: ScoreMaps, size: Grid) -> tuple[Float[Tensor, "height wid
     """
     size = (size[0], size[1])
     step = max(1, CHUNK_SCORES // (size[0] * size[1]))
-    best: Float[Tensor, "height width"] = torch.full(size, -torch.inf, device=scores.background.device)
+    best: Float[Tensor, "height width"] = torch.full(
+        size, -torch.inf, dtype=torch.float32, device=scores.background.device
+    )
     labels = torch.zeros(size, dtype=torch.int64, device=scores.background.device)
     for first in range(0, len(scores.maps), step):
         values, indices = resize_maps(scores.maps[first : first + step], size).max(dim=0)

@@ -83,7 +83,7 @@ def potentials(
         targets: place (row, column; shares of the longest side) and colour in [0, 1] of each pixel, and of ``sources``.
     """
     wide, narrow = parameters.wide / REFERENCE_SIDE, parameters.narrow / REFERENCE_SIDE
-    scale = torch.tensor([wide] * 2 + [parameters.colour / 255] * 3, device=targets.device)
+    scale = torch.tensor([wide] * 2 + [parameters.colour / 255] * 3, dtype=torch.float32, device=targets.device)
     appearance = _gaussian(targets / scale, sources / scale)
     smoothness = _gaussian(targets[:, :2] / narrow, sources[:, :2] / narrow)
     return appearance.mul_(parameters.appearance).add_(smoothness, alpha=parameters.smoothness)

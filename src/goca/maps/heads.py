@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.lookup import look_up
 from goca.maps.attention import Attention, cross_attention
 from goca.types import CrossRecord, LayerRecord, OutputProjection
@@ -202,6 +203,7 @@ class HeadAggregator:
         return weigh_heads(probabilities, self.weights(probabilities, first))
 
 
+@neutral()
 def aggregate_heads(
     record: LayerRecord, rule: str = "dot-product w/o clamp", paired: bool = False
 ) -> Float[Tensor, "pixels tokens"]:
@@ -232,6 +234,7 @@ def aggregate_heads(
     return maps.new_zeros(pixels, record.cross_key.shape[1]).index_copy_(1, shown, maps)
 
 
+@neutral()
 def head_weights(record: LayerRecord, rule: str = "dot-product w/o clamp") -> Float[Tensor, "heads pixels"]:
     """w_h(p) of all heads and pixels of one layer; over the heads they sum to 1, single ones may be negative.
 

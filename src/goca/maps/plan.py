@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.maps.resize import nearest_rows, nearest_sources
 from goca.types import Grid
 
@@ -18,6 +19,7 @@ MEAN_MAP_ENTRIES = 2**26  # 256 MiB; a larger mean map is never formed
 
 
 @lru_cache(maxsize=256)
+@neutral()
 def sample_rows(grid: Grid) -> Int64[Tensor, " rows"]:
     """Pixels at regular distances: every fourth of every fourth row, about 8 x 8 of them on grids beyond 32 x 32."""
     pixels = torch.arange(grid[0] * grid[1]).view(grid)
@@ -26,6 +28,7 @@ def sample_rows(grid: Grid) -> Int64[Tensor, " rows"]:
 
 
 @lru_cache(maxsize=256)
+@neutral()
 def compared_rows(
     grid: Grid, reference_grid: Grid, sampled: bool = False
 ) -> tuple[Int64[Tensor, " sources"], Int64[Tensor, " rows"]]:
@@ -74,6 +77,7 @@ class RowPlan:
 
 
 @lru_cache(maxsize=256)
+@neutral()
 def plan_rows(
     grid: Grid,
     size: Grid,

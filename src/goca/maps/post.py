@@ -7,6 +7,7 @@ from functools import partial
 
 from PIL import Image
 
+from goca.ambient import neutral
 from goca.lookup import look_up
 from goca.maps.crf import FTTM, crf
 from goca.maps.pamr import pamr
@@ -18,6 +19,7 @@ POST_PROCESSING: dict[str, Callable[[ScoreMaps, Image.Image], ScoreMaps]] = {
 }
 
 
+@neutral()
 def post_process(scores: ScoreMaps, image: Image.Image, iterations: int = 0, post: str | None = None) -> ScoreMaps:
     """The maps drawn to the image's edges; unchanged by default.
 

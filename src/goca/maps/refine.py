@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.maps.attention import Attention
 from goca.maps.rescale import min_max
 from goca.maps.resize import unresize_keys
@@ -90,6 +91,7 @@ class Refiner:
         return (total / self.count).view_as(maps)
 
 
+@neutral()
 def refine(scores: ScoreMaps, refiner: Refiner | None, order: int) -> ScoreMaps:
     """Equation 12, ``order`` times, then every map to [0, 1]; an all-zero background is left out.
 

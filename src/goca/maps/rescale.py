@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.lookup import look_up
 from goca.types import Concept, Prompt, ScoreMaps
 
@@ -29,12 +30,14 @@ TINY = 1e-12
 
 
 @lru_cache(maxsize=64)
+@neutral()
 def _filter_matrix(size: int, variance: float, radius: int, device: torch.device) -> Float[Tensor, "size size"]:
-    weights = torch.exp(-(torch.arange(-radius, radius + 1.0, device=device) ** 2) / (2 * variance))
-    reflected = F.pad(torch.eye(size, device=device)[None], (radius, radius), mode="reflect")
+    weights = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float32, device=device) ** 2) / (2 * variance))
+    reflected = F.pad(torch.eye(size, dtype=torch.float32, device=device)[None], (radius, radius), mode="reflect")
     return F.conv1d(reflected.transpose(0, 1), (weights / weights.sum())[None, None])[:, 0].T.contiguous()
 
 
+@neutral()
 def gaussian(
     maps: Float[Tensor, "maps height width"], variance: float, radius: int
 ) -> Float[Tensor, "maps height width"]:
@@ -112,7 +115,7 @@ def class_means(
     Raises:
         ValueError: a concept without tokens, or a token beyond the text.
     """
-    matrix = torch.zeros(len(concepts), len(token_maps))
+    matrix = torch.zeros(len(concepts), len(token_maps), dtype=torch.float32)
     for row, concept in enumerate(concepts):
         tokens = list(concept.tokens)
         if not tokens or not 0 <= min(tokens) <= max(tokens) < len(token_maps):
@@ -136,6 +139,7 @@ def content_share(
     return token_maps[list(content)].sum(dim=0)
 
 
+@neutral()
 def rescale(token_maps: Float[Tensor, "tokens height width"], prompt: Prompt, rule: str) -> ScoreMaps:
     """Class maps, and the pixel-wise maximum over the background phrases' maps (zeros where there is none).
 

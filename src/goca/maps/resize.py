@@ -14,16 +14,19 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from goca.ambient import neutral
 from goca.types import Grid
 
 
 @lru_cache(maxsize=256)
+@neutral()
 def _axis_matrix(source: int, target: int, device: torch.device) -> Float[Tensor, "target source"]:
-    eye = torch.eye(source, device=device)
+    eye = torch.eye(source, dtype=torch.float32, device=device)
     return F.interpolate(eye[None], size=target, mode="linear")[0].T.contiguous()
 
 
 @lru_cache(maxsize=256)
+@neutral()
 def nearest_rows(source: Grid, target: Grid) -> Int64[Tensor, " target_pixels"]:
     """U as an index (on the CPU): the pixel of ``source`` that nearest resizing puts at each pixel of ``target``."""
     pixels = torch.arange(source[0] * source[1], dtype=torch.float64).view(1, 1, *source)
@@ -31,6 +34,7 @@ def nearest_rows(source: Grid, target: Grid) -> Int64[Tensor, " target_pixels"]:
 
 
 @lru_cache(maxsize=256)
+@neutral()
 def nearest_sources(source: Grid, target: Grid) -> tuple[Int64[Tensor, " sources"], Int64[Tensor, " target_pixels"]]:
     """The rows that :func:`nearest_rows` picks, ascending and each once, and for each target pixel its place there."""
     rows, inverse = torch.unique(nearest_rows(source, target), return_inverse=True)

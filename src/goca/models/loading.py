@@ -91,6 +91,7 @@ def load(
             pipeline.enable_sequential_cpu_offload(device=device)
         else:
             pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
     return wrap(name, pipeline)
 
 
@@ -193,7 +194,6 @@ def wrap(name: str, pipeline: Any) -> LoadedModel:
     class_name = type(pipeline).__name__
     family = backbone_class(type(pipeline), name)
     denoiser = getattr(pipeline, family.denoiser_name)
-    pipeline.set_progress_bar_config(disable=True)
     description = f"{class_name} with settings derived from its architecture"
     spec = MODELS.get(name) or ModelSpec(name, (class_name,), name, image_size=0, description=description)
     if not spec.reference_layer:
