@@ -57,7 +57,7 @@ def sample_maps(
     maps: Float[np.ndarray, "*maps rows columns"], x: int, y: int, size: tuple[int, int]
 ) -> Float[np.ndarray, "*maps"]:
     """Values at a pixel of an image of (width, height), as :func:`goca.maps.resize.resize_maps` would give them."""
-    place = torch.tensor([[[[(2 * x + 1) / size[0] - 1, (2 * y + 1) / size[1] - 1]]]])
+    place = torch.tensor([[[[(2 * x + 1) / size[0] - 1, (2 * y + 1) / size[1] - 1]]]], dtype=torch.float32)
     flat = torch.from_numpy(maps).flatten(0, -3)[None]
     values = F.grid_sample(flat, place, mode="bilinear", padding_mode="border", align_corners=False)
     return values.reshape(maps.shape[:-2]).numpy()
