@@ -84,7 +84,7 @@ def test_a_failure_in_one_thread_leaves_the_other_right() -> None:
     expected = segmenter(image(0), CLASSES).scores
 
     def fail() -> str:
-        with pytest.raises(ValueError, match="at least 1 image"):
+        with pytest.raises(ValueError, match="of at least 1"):
             segmenter(image(0), CLASSES, batch_size=0)
         with pytest.raises(ValueError, match="finite"):
             segmenter.model.backbone.record(
