@@ -3,7 +3,9 @@
 The names below are imported when they are first used, so that ``goca --help`` does not wait for torch.
 """
 
-from __future__ import annotations
+from goca._safe_path import guard
+
+guard()  # before anything else is imported
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

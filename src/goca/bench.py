@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from goca._safe_path import child_command
 from goca.datasets.scenes import make_scene
 from goca.method import PRESETS
 from goca.models import LoadedModel, load
@@ -68,8 +69,8 @@ def bench(
 
 def _in_process(mode: str, arguments: list[str]) -> dict[str, Any]:
     """Measure in a process of its own, so that one measurement's memory is not the other's."""
-    command = [sys.executable, "-m", "goca.bench", mode, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = child_command("goca.bench", [mode, *arguments])
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise ValueError(f"measuring {arguments[0]} failed: {reason.removeprefix('ValueError: ')}")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from goca._safe_path import safe_path
 from goca.datasets.base import Dataset
 from goca.datasets.files import IMAGE_SUFFIXES
 from goca.evaluation.runner import evaluate_indices
@@ -116,6 +117,8 @@ class Workers:
         options["runtime_env"] = {"worker_process_setup_hook": lambda: load_plugins(names)} if names else {}
         if not ray.is_initialized():
             try:
+                if not self.address.startswith("ray://"):  # whose server decides on the search path
+                    options["job_config"] = _job_config(ray)
                 if self.address == LOCAL:
                     ray.init(num_cpus=self.count + 1, include_dashboard=False, **options)
                 else:
@@ -170,6 +173,13 @@ class ImageSegmenter:
             return make_row(row["path"], self.segmenter(image, **self.request))
         except (ValueError, OSError) as error:
             return make_failed_row(row["path"], str(error))
+
+
+def _job_config(ray: Any) -> Any:
+    """Settings by which workers import code from where this process does; Ray would add the current folder, first."""
+    config = ray.job_config.JobConfig(_py_driver_sys_path=safe_path()[::-1])  # each is put before the others
+    config._runtime_env_has_working_dir = lambda: True
+    return config
 
 
 def _typed(table: Any) -> Any:
