@@ -32,8 +32,7 @@ class Explanation:
     ============ ======================================= ================================= ==========================
     stage        attribute                               shape                             range
     ============ ======================================= ================================= ==========================
-    layers       ``layers[l].maps``                      [seen, rows_l, columns_l]         at most 1, sum over seen 1 or
-                                                                                           less
+    layers       ``layers[l].maps``                      [seen, rows_l, columns_l]         sum over seen 1 (see below)
     (weights)    ``layers[l].weight``                    number                            [0, 1], sum over layers 1
     heads        ``layers[l].head_maps``                 [heads, seen, rows_l, columns_l]  [0, 1]
     (weights)    ``layers[l].head_weights``              [heads, rows_l, columns_l]        sum over heads 1
@@ -44,9 +43,9 @@ class Explanation:
                                                          [height, width]
     ============ ======================================= ================================= ==========================
 
-    ``seen`` are the tokens of the text in their order, then one map for the sum over all special tokens (see
-    :class:`goca.observation.LayerMaps`); ``tokens`` are all tokens by position; ``classes`` are those of ``result``.
-    Pixels are (x, y) of the image, counted from 0 at the top left.
+    ``seen`` are the tokens of the text in their order, then one map for the sum over all special tokens; in joint
+    attention their sum is what goes to the text (see :class:`goca.observation.LayerMaps`). ``tokens`` are all tokens by
+    position; ``classes`` are those of ``result``. Pixels are (x, y) of the image, from 0 at the top left.
 
     All of it describes one forward: the method's own timestep, the image not mirrored. Where the method averages
     several, ``result`` alone is made of all of them, and so is what :meth:`goca.Segmenter.__call__` gives.
