@@ -136,6 +136,12 @@ def test_shares_are_those_of_the_roles(explanation: Explanation) -> None:
         np.testing.assert_allclose(share, explanation.token_maps[tokens].sum(axis=0), atol=1e-6)
 
 
+def test_attention_to_classes_and_background(explanation: Explanation) -> None:
+    assert explanation.classes == ("cat", "grass", "background")
+    for name, found in zip(("cat", "grass", "sky"), explanation.class_attention, strict=True):
+        np.testing.assert_allclose(found, explanation.grid_map(name), atol=1e-7)
+
+
 def test_roles_of_tokens(explanation: Explanation) -> None:
     assert explanation.text == TEXT
     by_text = {token.text: token.role for token in explanation.tokens}

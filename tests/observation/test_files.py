@@ -55,7 +55,7 @@ def test_npz_holds_the_whole_explanation(explanation: Explanation, tmp_path: Pat
     loaded = Explanation.load_npz(tmp_path / "all.npz")
     assert loaded.to_dict() == explanation.to_dict()
     assert loaded.tokens == explanation.tokens and loaded.words == explanation.words
-    for name in ("token_maps", "rescaled", "refined"):
+    for name in ("token_maps", "class_attention", "rescaled", "refined"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(explanation, name))
     for found, expected in zip(loaded.layers, explanation.layers, strict=True):
         assert (found.name, found.weight, found.grid) == (expected.name, expected.weight, expected.grid)

@@ -31,6 +31,7 @@ def build_explanation(
     Args:
         aggregation: of the forward that the observer has seen.
     """
+    attention = rescale(aggregation.token_maps, prompt, "raw")
     rescaled = rescale(aggregation.token_maps, prompt, method.method.rescale)
     refined = refine(rescaled, aggregation.refiner, method.refine_order)
     ranges, count = model.backbone.token_spans(prompt.text), len(aggregation.token_maps)
@@ -42,6 +43,7 @@ def build_explanation(
         tokens=describe_tokens(prompt, ranges, count, names),
         layers=observer.finish(aggregation.weights),
         token_maps=aggregation.token_maps.float().cpu().numpy(),
+        class_attention=_stack(attention, len(result.classes)),
         rescaled=_stack(rescaled, len(result.classes)),
         refined=_stack(refined, len(result.classes)),
         settings={

@@ -37,6 +37,7 @@ class Explanation:
     heads        ``layers[l].head_maps``                 [heads, seen, rows_l, columns_l]  [0, 1]
     (weights)    ``layers[l].head_weights``              [heads, rows_l, columns_l]        sum over heads 1
     aggregated   ``token_maps``                          [tokens, rows, columns]           [0, 1], sum over tokens 1
+    (of classes) ``class_attention``                     [classes, rows, columns]          [0, 1]
     rescaled     ``rescaled``                            [classes, rows, columns]          [0, 1] with the paper's rule
     refined      ``refined``                             [classes, rows, columns]          [0, 1]
     labels       ``result.maps``, ``result.labels``      [classes, rows, columns],         [0, 1], indices
@@ -59,6 +60,7 @@ class Explanation:
         tokens: what each of its tokens is.
         layers: those that were aggregated, in forward order.
         token_maps: the aggregated attention to each token.
+        class_attention: the mean over each class's tokens, equation 9; of the background the highest of its phrases.
         rescaled: class maps after the rescaling rule.
         refined: class maps after refinement by self-attention.
         settings: of the method on this model, such as ``{"heads": "dot-product w/o clamp", "timestep": 100}``.
@@ -70,6 +72,7 @@ class Explanation:
     tokens: tuple[Token, ...]
     layers: tuple[LayerMaps, ...]
     token_maps: Float[np.ndarray, "tokens rows columns"]
+    class_attention: Float[np.ndarray, "classes rows columns"]
     rescaled: Float[np.ndarray, "classes rows columns"]
     refined: Float[np.ndarray, "classes rows columns"]
     settings: Mapping[str, Any]
@@ -182,6 +185,7 @@ class Explanation:
             y=y,
             label=self.classes[int(self.result.labels[y, x])],
             tokens=sample(self.token_maps),
+            attention=sample(self.class_attention),
             rescaled=sample(self.rescaled),
             refined=sample(self.refined),
             scores=sample(self.result.maps),
@@ -280,6 +284,7 @@ def _from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray
         tokens=tuple(tokens),
         layers=tuple(layers),
         token_maps=arrays["token_maps"],
+        class_attention=arrays["class_attention"],
         rescaled=arrays["rescaled"],
         refined=arrays["refined"],
         settings=description["settings"],

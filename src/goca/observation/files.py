@@ -56,7 +56,7 @@ def describe(explanation: Explanation) -> dict[str, Any]:
 
 def describe_pixel(explanation: Explanation, pixel: PixelScores) -> dict[str, Any]:
     """The scores at a pixel, for JSON."""
-    stages = {"rescaled": pixel.rescaled, "refined": pixel.refined, "score": pixel.scores}
+    stages = {"attention": pixel.attention, "rescaled": pixel.rescaled, "refined": pixel.refined, "score": pixel.scores}
     return {
         "x": pixel.x,
         "y": pixel.y,
@@ -124,9 +124,9 @@ def write_npz(path: str | Path, explanation: Explanation) -> None:
     """Write all arrays and the description to one compressed file, whole or not at all.
 
     ``explanation`` is the JSON of :func:`describe`; ``image`` [height, width, 3] uint8; ``labels`` [height, width];
-    ``maps``, ``rescaled``, ``refined`` [classes, rows, columns]; ``token_maps`` [tokens, rows, columns]; and for layer
-    number l ``layers/l/maps``, ``layers/l/head_weights``, ``layers/l/head_shares`` and, where they were kept,
-    ``layers/l/head_maps``, with the shapes of :class:`goca.observation.LayerMaps`.
+    ``maps``, ``class_attention``, ``rescaled``, ``refined`` [classes, rows, columns]; ``token_maps`` [tokens, rows,
+    columns]; and for layer number l ``layers/l/maps``, ``layers/l/head_weights``, ``layers/l/head_shares`` and, where
+    they were kept, ``layers/l/head_maps``, with the shapes of :class:`goca.observation.LayerMaps`.
     """
     arrays = {
         DESCRIPTION: np.array(json.dumps(describe(explanation), ensure_ascii=False)),
@@ -134,6 +134,7 @@ def write_npz(path: str | Path, explanation: Explanation) -> None:
         "labels": explanation.result.labels,
         "maps": explanation.result.maps,
         "token_maps": explanation.token_maps,
+        "class_attention": explanation.class_attention,
         "rescaled": explanation.rescaled,
         "refined": explanation.refined,
     }

@@ -136,15 +136,9 @@ def draw_stages(explanation: Explanation) -> Image.Image:
     rows, width = [], min(TEXT, max(map(drawing.text_width, explanation.classes)) + GAP)
     for index, name in enumerate(explanation.classes):
         row = [label("", width, bold=name)]
-        if name in explanation.words:
-            values = explanation.grid_map(name)
-            row.append(
-                caption(
-                    heat(explanation.image, values, 0.0, float(values.max())), "aggregated", f"0 to {values.max():.3g}"
-                )
-            )
-        else:
-            row.append(label("no words of its own", SIDE))
+        values = explanation.class_attention[index]
+        top = float(values.max())
+        row.append(caption(heat(explanation.image, values, 0.0, top), "aggregated", f"0 to {top:.3g}"))
         row += [
             caption(heat(explanation.image, maps[index], 0.0, top), stage, f"0 to {top:.3g}")
             for stage, maps, top in stages
@@ -175,9 +169,9 @@ def draw_pixel(explanation: Explanation, pixel: PixelScores) -> Image.Image:
         numbered = label(f"{position}  {token.text}", SIDE, LINE)
         bars.append([numbered, bar(score, top, SIDE, f"{score:.4f}", ROLE_COLOURS[ROLES.index(token.role)])])
     tokens = table(f"Highest tokens of {len(pixel.tokens)}", bars)
-    rows = [[label(text, SIDE // 2, LINE) for text in ("", "rescaled", "refined", "final")]]
+    rows = [[label(text, SIDE // 2, LINE) for text in ("", "attention", "rescaled", "refined", "final")]]
     for index, name in enumerate(explanation.classes):
-        scores = (pixel.rescaled[index], pixel.refined[index], pixel.scores[index])
+        scores = (pixel.attention[index], pixel.rescaled[index], pixel.refined[index], pixel.scores[index])
         rows.append([label(name, SIDE, LINE), *(label(f"{score:.3f}", SIDE // 2, LINE) for score in scores)])
     classes = table("Classes", rows)
     place = caption(picture, f"pixel {pixel.x},{pixel.y}: {pixel.label}")

@@ -18,6 +18,7 @@ class PixelScores:
     Attributes:
         label: name of the class that it got.
         tokens: aggregated attention to every token, by position; the sum is 1.
+        attention: of every class, the mean over its tokens.
         rescaled: of every class, after rescaling.
         refined: of every class, after refinement.
         scores: of every class, as the label was chosen by (before the background rule).
@@ -30,6 +31,7 @@ class PixelScores:
     y: int
     label: str
     tokens: Float[np.ndarray, " tokens"]
+    attention: Float[np.ndarray, " classes"]
     rescaled: Float[np.ndarray, " classes"]
     refined: Float[np.ndarray, " classes"]
     scores: Float[np.ndarray, " classes"]
