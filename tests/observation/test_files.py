@@ -159,3 +159,17 @@ def test_observing_an_image_file(tmp_path: Path) -> None:
     assert saved.files["records"].name == "photo_records.npz"
     with pytest.raises((ValueError, OSError), match="exist"):
         observe(segmenter("flux"), tmp_path / "photo.png", CLASSES, tmp_path / "out")
+    again = observe(segmenter("flux"), tmp_path / "photo.png", CLASSES, tmp_path / "out", overwrite=True)
+    assert {path.name for path in again.files.values()} == {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_failure_while_the_files_are_written_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo().save(tmp_path / "photo.png")
+
+    def fail(*_: object) -> None:
+        raise ValueError("no picture")
+
+    monkeypatch.setattr("goca.observation.pictures.draw_stages", fail)
+    with pytest.raises(ValueError, match="no picture"):
+        observe(segmenter("flux"), tmp_path / "photo.png", CLASSES, tmp_path / "out", records=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"photo.png"}

@@ -12,6 +12,7 @@ from goca.observation.explanation import Explanation
 from goca.observation.files import earlier_pictures, explanation_paths
 from goca.observation.layers import check_head, layer_index
 from goca.observation.pixels import check_pixel
+from goca.storage.atomic import staged_folder
 from goca.storage.names import file_stems
 from goca.storage.outputs import check_folder, refuse_existing
 
@@ -61,17 +62,18 @@ def observe(
     layers = None if layer is None else [check_layer(segmenter, layer)]
     if head is not None:
         check_heads(segmenter, head, layers)
-    explanation = segmenter.explain(
-        picture,
-        classes,
-        caption=caption,
-        background=background,
-        seed=seed,
-        layers=layers,
-        records=records_path(folder, stem) if records else None,
-        overwrite=overwrite,
-    )
-    files = explanation.save(folder, stem, at=at, layer=layer, head=head, overwrite=overwrite)
+    with staged_folder(folder, overwrite=overwrite, stale=earlier_files(folder, stem)) as scratch:
+        explanation = segmenter.explain(
+            picture,
+            classes,
+            caption=caption,
+            background=background,
+            seed=seed,
+            layers=layers,
+            records=records_path(scratch, stem) if records else None,
+        )
+        written = explanation.save(scratch, stem, at=at, layer=layer, head=head)
+    files = {what: folder / path.name for what, path in written.items()}
     return SavedExplanation(explanation, {**files, **({"records": records_path(folder, stem)} if records else {})})
 
 
@@ -84,8 +86,14 @@ def check_output(out: str | Path, image: str | Path, records: bool, overwrite: b
     folder, (stem,) = Path(out), file_stems([str(image)])
     check_folder(folder)
     paths = [*explanation_paths(folder, stem).values(), *([records_path(folder, stem)] if records else [])]
-    refuse_existing([*paths, *earlier_pictures(folder, stem)], overwrite, [image])
+    refuse_existing([*paths, *earlier_files(folder, stem)], overwrite, [image])
     return folder, stem
+
+
+def earlier_files(folder: Path, stem: str) -> list[Path]:
+    """Pictures, and beside an explanation the records, of an earlier run."""
+    there = [records_path(folder, stem)] if explanation_paths(folder, stem)["npz"].exists() else []
+    return [*earlier_pictures(folder, stem), *(path for path in there if path.exists())]
 
 
 def records_path(folder: Path, stem: str) -> Path:
