@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import multiprocessing
-import resource
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from goca.maps import MapAggregator
+from goca.memory import peak_mib
 from goca.types import LayerRecord
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,12 +75,6 @@ def literal(records: list[LayerRecord], side: int) -> torch.Tensor:
     for _ in range(ORDER):
         columns = found.refiner @ columns
     return columns.T.unflatten(1, (side, side))
-
-
-def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure(name: str, size: int, answer: multiprocessing.SimpleQueue) -> None:

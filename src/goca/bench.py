@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from PIL import Image
 
 from goca._safe_path import child_command
 from goca.datasets.scenes import make_scene
+from goca.memory import peak_mib
 from goca.method import PRESETS
 from goca.models import LoadedModel, load
 from goca.segmenter import Segmenter
@@ -94,7 +94,7 @@ def measure(mode: str, model: str, random_weights: bool, size: int, repeats: int
     }
     if mode != "time":
         runs[mode]()
-        return {"peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
+        return {"peak_mib": round(peak_mib(), 1)}
     for run in runs.values():
         run()
     times: dict[str, Any] = {name: [] for name in runs}

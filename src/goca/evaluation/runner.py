@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +12,7 @@ from goca.datasets.base import Dataset, Sample
 from goca.evaluation.counting import Decision, count, decide, no_class_found
 from goca.evaluation.task import ImageResult, Task, forward_batch
 from goca.maps.post import post_process
+from goca.memory import return_free_memory
 from goca.method import Method
 from goca.models import memory_errors
 from goca.ranges import check_limit, check_whole
@@ -125,16 +124,8 @@ def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], 
     step = forward_batch(segmenter, len(prepared))
     for start in range(0, len(prepared), step):
         results += _evaluate_group(segmenter, prepared[start : start + step], task)
-    _return_free_memory()
+    return_free_memory()
     return sorted(results, key=lambda result: result.index)
-
-
-def _return_free_memory() -> None:
-    """Return freed heap to the system where the C library is glibc, which otherwise keeps the holes that large tensors
-    leave between small results: gigabytes after some hundred images."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def predict(segmenter: Segmenter, sample: Sample, task: Task, name: str) -> Decision:
