@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from goca._moved import renamed, warn
 from goca.backbones import BACKBONES
-from goca.lookup import look_up
+from goca.lookup import Names, look_up, read_names
 from goca.ranges import check_threshold, check_whole
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def find_method(method: Method | str) -> Method:
     return method if isinstance(method, Method) else look_up({**PRESETS, **BASELINES}, method, "preset")
 
 
-def find_methods(names: Sequence[str], refine: bool = True) -> dict[str, Method]:
+def find_methods(names: Names, refine: bool = True) -> dict[str, Method]:
     """The presets and baselines of these names, in order.
 
     Args:
@@ -164,9 +164,10 @@ def find_methods(names: Sequence[str], refine: bool = True) -> dict[str, Method]
     Raises:
         ValueError: no name, or an unknown one.
     """
-    if not names:
+    named = read_names(names, "preset")
+    if not named:
         raise ValueError("name at least one preset, for example --presets vanilla,paper")
-    chosen = {name: find_method(name) for name in names}
+    chosen = {name: find_method(name) for name in named}
     return chosen if refine else {name: replace(each, refine_order=0, pamr=0) for name, each in chosen.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 
 from goca import render
 from goca.export import DEFAULT_FORMATS, Exporter
-from goca.lookup import look_up
+from goca.lookup import Names, look_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ class Segmentation:
         self,
         folder: str | Path,
         stem: str | None = None,
-        formats: Sequence[str] = DEFAULT_FORMATS,
+        formats: Names = DEFAULT_FORMATS,
         *,
         overwrite: bool = False,
     ) -> dict[str, Path]:

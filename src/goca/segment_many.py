@@ -9,6 +9,7 @@ from pathlib import Path
 from goca.classes import BACKGROUND
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.images import read_image
+from goca.lookup import Names
 from goca.segmenter import Segmenter
 from goca.storage.names import file_stems
 
@@ -47,15 +48,15 @@ class SavedSegmentations:
 
 def segment_many(
     segmenter: Segmenter,
-    images: Sequence[str],
-    classes: Sequence[str],
+    images: str | Sequence[str],
+    classes: Names,
     out: str | Path,
     *,
     caption: str | None = None,
-    background: Sequence[str] = (),
+    background: Names = (),
     threshold: float | None = None,
     seed: int = 0,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Names = DEFAULT_FORMATS,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SavedSegmentations:
@@ -65,7 +66,7 @@ def segment_many(
     written. After a later error the images before it are written whole, and the message names them.
 
     Args:
-        images: paths; of images with the same name the second is written as ``NAME-2``.
+        images: paths, or one path; of images with the same name the second is written as ``NAME-2``.
         out: folder for the files.
         classes, caption, background, threshold, seed: see :meth:`goca.Segmenter.__call__`.
         formats: keys of :data:`goca.export.FORMATS`.
@@ -77,6 +78,7 @@ def segment_many(
         FileExistsError: a file is there already, and ``overwrite`` is not set; or it is one of ``images``.
         OSError: the folder cannot be written to.
     """
+    images = [images] if isinstance(images, str) else images
     exporter, stems = Exporter(out, formats, overwrite=overwrite, inputs=images), file_stems(images)
     check_images(images)
     prompt = segmenter.prompt(classes, caption=caption, background=background)

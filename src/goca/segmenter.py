@@ -24,6 +24,7 @@ from goca.backbones.noise import Timestep
 from goca.backbones.turns import evaluating
 from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_as_published, fit_to_model, read_image
+from goca.lookup import Names
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.maps.background import assign_labels
 from goca.maps.post import post_process
@@ -153,10 +154,10 @@ class Segmenter:
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, but always means one path here
         self,
         images: ImageSource,
-        classes: Sequence[str],
+        classes: Names,
         *,
         caption: str | None = None,
-        background: Sequence[str] = (),
+        background: Names = (),
         threshold: float | None = None,
         batch_size: int | None = None,
         seed: int = 0,
@@ -166,10 +167,10 @@ class Segmenter:
     def __call__(
         self,
         images: Sequence[ImageSource],
-        classes: Sequence[str],
+        classes: Names,
         *,
         caption: str | None = None,
-        background: Sequence[str] = (),
+        background: Names = (),
         threshold: float | None = None,
         batch_size: int | None = None,
         seed: int = 0,
@@ -178,10 +179,10 @@ class Segmenter:
     def __call__(
         self,
         images: Images,
-        classes: Sequence[str],
+        classes: Names,
         *,
         caption: str | None = None,
-        background: Sequence[str] = (),
+        background: Names = (),
         threshold: float | None = None,
         batch_size: int | None = None,
         seed: int = 0,
@@ -191,8 +192,10 @@ class Segmenter:
 
         Args:
             images: path, PIL image or uint8 array (height, width, 3); or a list of these.
-            classes: names of the classes; synonyms are separated by ``|``.
-            caption: a text that mentions them; without it the text is the names, separated by commas.
+            classes: names of the classes, a list or a string with commas; synonyms are separated by ``|``, and each
+                that the text has counts, see :func:`goca.text.prompt.build_prompt`.
+            caption: a text that mentions each class by one of its synonyms at least; without it the text is all of
+                them, separated by commas.
             background: phrases that stand for everything else, e.g. ``["background"]``.
             threshold: of the background, instead of the method's; there is a background then.
             batch_size: images that share a forward of the denoiser, 8 by default; always 1 with ``keep_aspect``.
@@ -225,10 +228,10 @@ class Segmenter:
     def explain(
         self,
         image: ImageSource,
-        classes: Sequence[str],
+        classes: Names,
         *,
         caption: str | None = None,
-        background: Sequence[str] = (),
+        background: Names = (),
         threshold: float | None = None,
         seed: int = 0,
         method: Method | str | None = None,
@@ -293,7 +296,7 @@ class Segmenter:
         return list(self.resolve(method).views)
 
     @in_turn
-    def prompt(self, classes: Sequence[str], *, caption: str | None = None, background: Sequence[str] = ()) -> Prompt:
+    def prompt(self, classes: Names, *, caption: str | None = None, background: Names = ()) -> Prompt:
         """Align classes with the tokens of this model's text encoder, see :func:`goca.text.prompt.build_prompt`."""
         backbone = self.model.backbone
         return build_prompt(

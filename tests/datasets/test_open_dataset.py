@@ -183,6 +183,7 @@ def test_captions_of_a_folder_fit_its_images(folder: Path) -> None:
         ("cat\n\ndog\n", "line 2 of .* names no class"),
         ("cat||kitten\n", "line 1 of .* names no class, or an empty synonym"),
         ("cat\nbackground\n", "line 2 of .* is the background; make it the first line"),
+        ("cat\n-|dog\n", "line 2 of .* has punctuation for a name"),
         ("cat\ndog\ncat|kitten\n", "lines 1 and 3 of .* are both 'cat'"),
         ("\n".join(map(str, range(256))), "names 256 classes"),
     ],

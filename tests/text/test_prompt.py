@@ -24,12 +24,13 @@ def pieces(prompt, tokenizer, positions) -> list[str]:
     return [token.replace("</w>", "").replace("\u2581", "") for token in tokens]
 
 
-def test_text_is_the_first_names_and_the_background(tokenizer):
+def test_text_is_all_synonyms_and_the_background(tokenizer):
     prompt = build(["Cat|kitten", "palm tree"], tokenizer, background=["sky"])
-    assert prompt.text == "cat, palm tree, sky"
+    assert prompt.text == "cat, kitten, palm tree, sky"
     assert [concept.name for concept in prompt.classes] == ["Cat", "palm tree"]
     assert prompt.classes[0].words == ("cat", "kitten")
-    assert [pieces(prompt, tokenizer, each.tokens) for each in prompt.classes] == [["cat"], ["palm", "tree"]]
+    found = ["".join(pieces(prompt, tokenizer, each.tokens)) for each in prompt.classes]
+    assert found == ["catkitten", "palmtree"]
     assert pieces(prompt, tokenizer, prompt.background[0].tokens) == ["sky"]
 
 
@@ -81,7 +82,7 @@ def test_longest_phrase_claims_its_place(tokenizer):
 
 def test_background_that_the_caption_lacks_is_appended(tokenizer):
     prompt = build(["cat"], tokenizer, caption="A cat.", background=["background", "sky|cat tree"])
-    assert prompt.text == "a cat, background, sky"
+    assert prompt.text == "a cat, background, sky, cat tree"
     assert build(["cat"], tokenizer, caption="a cat, sky.", background=["sky"]).text == "a cat, sky."
 
 
@@ -101,6 +102,12 @@ def test_case_and_spaces_do_not_matter(tokenizer):
         (["cat"], {"background": [""]}, "A background phrase is blank"),
         (["cat", "dog"], {"caption": "a cat"}, "does not mention 'dog'; add the word"),
         (["cat", "dog"], {"max_length": 3}, "class 'dog' lies beyond .* limit of 3 tokens"),
+        (["cat|sky"], {"max_length": 3}, "The word 'sky' of the class 'cat' lies beyond .* limit of 3 tokens"),
+        (["cat", ","], {}, "The class ',' is punctuation, which names nothing"),
+        (["cat|-"], {}, "The class '-' is punctuation"),
+        (["cat", "\N{HORIZONTAL ELLIPSIS} !"], {}, "is punctuation"),
+        (["cat"], {"background": ["."]}, "The background phrase '.' is punctuation"),
+        (["cat|wolf", "zebra|gnu"], {"vocabulary": ("cat",)}, "never seen the word 'zebra', 'gnu'"),
         (["cat", "zebra"], {"vocabulary": ("cat", "fire engine")}, "'zebra'; it knows cat, fire engine .*--model sd15"),
         (["cat"], {"caption": "a cat", "vocabulary": ("cat",)}, "never seen the word 'a'"),
     ],
@@ -198,3 +205,27 @@ def test_composed_and_decomposed_letters_are_the_same(tokenizer):
     prompt = build(["caf\u00e9"], tokenizer, caption="a Cafe\u0301, grass")
     assert prompt.text == "a caf\u00e9, grass"
     assert prompt.classes[0].tokens == build(["cafe\u0301"], tokenizer, caption="a caf\u00e9, grass").classes[0].tokens
+
+
+def test_a_string_of_names_is_split_at_its_commas(tokenizer):
+    prompt = build("cat, palm tree|tree\uff0cgrass", tokenizer, background="sky,dog")
+    assert [each.name for each in prompt.classes] == ["cat", "palm tree", "grass"]
+    assert [each.name for each in prompt.background] == ["sky", "dog"]
+    assert prompt.text == "cat, palm tree, tree, grass, sky, dog"
+
+
+def test_of_a_caption_the_synonyms_that_stand_there_count(tokenizer):
+    prompt = build(["cat|kitten|dog", "grass|lawn"], tokenizer, caption="a dog on the grass")
+    assert [pieces(prompt, tokenizer, each.tokens) for each in prompt.classes] == [["dog"], ["grass"]]
+
+
+def test_articles_and_punctuation_of_a_class_are_no_part_of_its_map(tokenizer):
+    prompt = build(["the palm-tree", "a cat"], tokenizer)
+    assert ["".join(pieces(prompt, tokenizer, each.tokens)) for each in prompt.classes] == ["palmtree", "cat"]
+    assert pieces(build(["the"], tokenizer), tokenizer, build(["the"], tokenizer).classes[0].tokens) == ["the"]
+
+
+def test_synonyms_that_a_small_model_does_not_know_are_left_out(tokenizer):
+    prompt = build(["kitten|cat", "sky"], tokenizer, vocabulary=("cat", "sky"))
+    assert prompt.text == "cat, sky" and prompt.classes[0].name == "kitten"
+    assert pieces(prompt, tokenizer, prompt.classes[0].tokens) == ["cat"]

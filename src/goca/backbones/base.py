@@ -16,13 +16,14 @@ from goca.ambient import neutral
 from goca.backbones import latents as autoencoder
 from goca.backbones.checks import refuse_caches, whole_forward
 from goca.backbones.hooks import AttentionCall, watch_output
+from goca.backbones.learned_words import learned_words, read_expanded_offsets, respell
 from goca.backbones.noise import NoiseLevel, Timestep, noise_level
 from goca.backbones.projection import output_projection
 from goca.backbones.recording import LayerCollector, LeaveDenoiser, OnRecord, leave_after
 from goca.backbones.settings import GuidanceLayout, Settings, find_pipeline
 from goca.backbones.turns import evaluating, models_turn, separate_calls
 from goca.lookup import look_up
-from goca.text.spans import TokenSpans, read_offsets
+from goca.text.spans import TokenSpans
 from goca.types import Grid, LayerRecord
 
 
@@ -177,7 +178,12 @@ class Backbone(ABC):
     def token_spans(self, text: str) -> list[TokenSpans]:
         """Where the words of ``text`` are among the recorded tokens; several ranges where several encoders' tokens
         stand side by side."""
-        return [read_offsets(self.tokenizer, text, self.max_tokens)]
+        return [read_expanded_offsets(self.pipeline, self.tokenizer, self.respell([text])[0], self.max_tokens)]
+
+    def respell(self, texts: Sequence[str]) -> list[str]:
+        """Texts as the encoder must get them: prompts are in small letters, but words that were learned may not be."""
+        words = learned_words(self.pipeline)
+        return [respell(text, words) for text in texts]
 
     @property
     def device(self) -> torch.device:

@@ -37,7 +37,10 @@ class ChromaBackbone(FluxBackbone):
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
         embeddings, _, mask, *_ = self.pipeline.encode_prompt(
-            list(texts), do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.max_tokens
+            self.respell(texts),
+            do_classifier_free_guidance=False,
+            device=self.device,
+            max_sequence_length=self.max_tokens,
         )
         return Conditioning(embeddings, mask)
 

@@ -46,7 +46,7 @@ class FluxBackbone(JointAttentionBackbone):
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
         embeddings, pooled, _ = self.pipeline.encode_prompt(
-            list(texts), None, device=self.device, max_sequence_length=self.max_tokens
+            self.respell(texts), None, device=self.device, max_sequence_length=self.max_tokens
         )
         return Conditioning(embeddings, extra={"pooled_projections": pooled})
 

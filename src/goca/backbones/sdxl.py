@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goca.backbones.base import Conditioning
+from goca.backbones.learned_words import read_expanded_offsets
 from goca.backbones.settings import JOINED, Settings
 from goca.backbones.unet import UNetBackbone
+from goca.text.spans import TokenSpans
 
 
 class SDXLBackbone(UNetBackbone):
@@ -35,10 +37,30 @@ class SDXLBackbone(UNetBackbone):
         refine = [*(block for blocks in up[:-1] for block in blocks[:2]), up[-1][0], *down[:2]]
         return Settings(up[0][0], tuple(refine), refine_order=2)
 
+    def token_spans(self, text: str) -> list[TokenSpans]:
+        """Of both encoders' tokens, which share their places.
+
+        Raises:
+            ValueError: they do not, because only one of the tokenizers has a learned word.
+        """
+        first, second = (
+            read_expanded_offsets(self.pipeline, tokenizer, self.respell([text])[0], self.max_tokens)
+            for tokenizer in (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
+        )
+        if first != second:
+            raise ValueError(
+                f"the two tokenizers of the pipeline make different tokens of {text[:60]!r}; load learned words into "
+                "both: pipeline.load_textual_inversion(..., tokenizer=pipeline.tokenizer_2)"
+            )
+        return [first]
+
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
         embeddings, _, pooled, _ = self.pipeline.encode_prompt(
-            list(texts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            self.respell(texts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
         return Conditioning(embeddings, extra={"text_embeds": pooled})
 

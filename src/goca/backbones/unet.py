@@ -81,7 +81,10 @@ class UNetBackbone(CrossAttentionBackbone):
     @torch.no_grad()
     def encode_prompt(self, texts: Sequence[str]) -> Conditioning:
         embeddings, _ = self.pipeline.encode_prompt(
-            list(texts), self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            self.respell(texts),
+            self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
         return Conditioning(embeddings)
 

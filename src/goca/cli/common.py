@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from goca.lookup import read_names
 from goca.messages import one_line, sentence, visible
 
 
@@ -69,7 +70,7 @@ def say(text: str, *, error: bool = False) -> None:
 
 def split_list(values: Sequence[str]) -> list[str]:
     """The entries of an option that may be repeated and may hold several entries separated by commas."""
-    return [entry.strip() for value in values for entry in value.split(",") if entry.strip()]
+    return [entry for value in values for entry in read_names(value, "entry")]
 
 
 def split_models(values: Sequence[str]) -> list[str]:

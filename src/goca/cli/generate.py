@@ -53,7 +53,10 @@ def generate(
     segment: Annotated[bool, typer.Option("--segment", help="Write also what is where in the image.")] = False,
     classes: Annotated[
         list[str] | None,
-        typer.Option(help="What to segment, separated by commas. Default: what the prompt names between its commas."),
+        typer.Option(
+            help="What to segment, separated by commas, synonyms by |; those that the prompt has count. Default: what "
+            "the prompt names between its commas."
+        ),
     ] = None,
     show_masks: Annotated[bool, typer.Option("--show-masks", help="Draw regions and rates of the steps.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Draw cfg, s-cfg and goca under each other.")] = False,

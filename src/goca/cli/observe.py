@@ -22,7 +22,10 @@ def observe(
     image: Annotated[str, typer.Argument(help="Image file.", metavar="IMAGE")],
     classes: Annotated[
         list[str],
-        typer.Option(help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman".'),
+        typer.Option(
+            help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman"; each is looked '
+            "for, and a class takes the mean of what its words find."
+        ),
     ],
     model: ModelOptions,
     method: MethodOptions,

@@ -27,7 +27,10 @@ def segment(
     images: Annotated[list[str], typer.Argument(help="Image files.", metavar="IMAGE...")],
     classes: Annotated[
         list[str],
-        typer.Option(help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman".'),
+        typer.Option(
+            help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman"; each is looked '
+            "for, and a class takes the mean of what its words find."
+        ),
     ],
     model: ModelOptions,
     method: MethodOptions,

@@ -41,12 +41,15 @@ class Dataset(ABC):
         classes: synonyms per class, the first is its name. Where there is a background it is class 0 and has none.
         names: of all samples, in order.
         image_list: where the names come from, for people.
+        asks_for_synonyms: whether a text made of the classes' names holds all their synonyms, as of ``--classes``. The
+            benchmarks' synonyms serve to read captions and would exceed the text encoders' limits.
     """
 
     key: str
     classes: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     image_list: str = "all images"
+    asks_for_synonyms: bool = False
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:

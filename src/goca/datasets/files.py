@@ -16,6 +16,7 @@ from goca.classes import BACKGROUND
 from goca.datasets.base import Dataset, Sample
 from goca.datasets.labels import map_ids, read_ids, turn_labels
 from goca.lookup import look_up
+from goca.text.spans import is_punctuation
 
 CLASS_LISTS = Path(__file__).parent / "classes"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -194,11 +195,13 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], ...]:
         ValueError: the file is missing or no text, an empty line among the others, the background at another place,
             a class named twice, or more than 255 classes.
     """
-    lines = [[word.strip() for word in line.split("|")] for line in read_text(path).rstrip().splitlines()]
+    lines = [[" ".join(word.split()) for word in line.split("|")] for line in read_text(path).rstrip().splitlines()]
     first: dict[str, int] = {}
     for number, words in enumerate(lines, start=1):
         if not all(words):
             raise ValueError(f"line {number} of {path} names no class, or an empty synonym; write one class per line")
+        if any(map(is_punctuation, words)):
+            raise ValueError(f"line {number} of {path} has punctuation for a name; write words")
         if words[0] == BACKGROUND and number > 1:
             raise ValueError(f"line {number} of {path} is the background; make it the first line")
         if words[0] in first:

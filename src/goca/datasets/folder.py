@@ -28,6 +28,7 @@ class Folder(FileDataset):
     splits = ()
     default_split = "all"
     drawn_as_stored = False
+    asks_for_synonyms = True
 
     def find_classes(self) -> tuple[tuple[str, ...], ...]:
         path = self.root / "classes.txt"

@@ -21,6 +21,7 @@ from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
 from goca.export.parquet import Row, earlier_tables, make_failed_row, make_row, schema
 from goca.images import load_bytes
+from goca.lookup import Names, read_names
 from goca.plugins import load_plugins, loaded_plugins
 from goca.ranges import MOST_WORKERS, check_whole
 from goca.segmenter import Segmenter
@@ -65,8 +66,8 @@ class Workers:
 
     def segment(
         self,
-        sources: Sequence[str],
-        classes: Sequence[str],
+        sources: str | Sequence[str],
+        classes: Names,
         out: str | Path,
         *,
         overwrite: bool = False,
@@ -89,7 +90,8 @@ class Workers:
         refuse_existing(earlier, overwrite)
         remove_leftovers(Path(out), Path(out).parent)
         ray = self.connect()
-        request = {"classes": list(classes), **options}
+        request = {"classes": read_names(classes, "class"), **options}
+        sources = [sources] if isinstance(sources, str) else sources
         try:
             results = self._spread(ray, _read(ray, sources), ImageSegmenter, request)
             results = results.map_batches(_typed, batch_format="pyarrow").materialize()

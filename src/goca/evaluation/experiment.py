@@ -180,7 +180,10 @@ class Experiment:
         check_out(folder, resume)
         spec = segmenter.model.spec
         resolved = {name: segmenter.resolve(method) for name, method in methods.items()}
-        task = Task(self.dataset.classes, methods, self.protocol, self.captions.source, self.alignment, self.seed)
+        dataset, source = self.dataset, self.captions.source
+        task = Task(
+            dataset.classes, methods, self.protocol, source, self.alignment, self.seed, dataset.asks_for_synonyms
+        )
         settings = {
             **configuration(
                 segmenter, self.dataset, task, count=self.count, batch=batch, caption_file=self.captions.file

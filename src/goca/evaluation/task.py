@@ -20,6 +20,7 @@ from goca.evaluation.protocols import Protocol
 from goca.method import Method
 from goca.segmenter import Segmenter
 from goca.text.align import Rule
+from goca.text.grammar import write
 
 OWN, CLASSES = "own", "classes"
 
@@ -36,6 +37,7 @@ class Task:
             ``"own"``, the data set's own words, those names where it has none.
         alignment: rule that aligns captions with classes, see :func:`goca.text.align.align`.
         seed: of the noise, the same for every image.
+        all_synonyms: a text made of the classes' names holds all their synonyms.
     """
 
     classes: tuple[tuple[str, ...], ...]
@@ -44,6 +46,7 @@ class Task:
     captions: str | Mapping[str, str] = OWN
     alignment: Rule = "exact"
     seed: int = 0
+    all_synonyms: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,7 +89,7 @@ class Task:
             return self.captions[sample.name]
         if self.captions == OWN and sample.caption is not None:
             return sample.caption
-        return ", ".join(self.classes[index][0] for index in present)
+        return write(self.classes[index] if self.all_synonyms else self.classes[index][:1] for index in present)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from goca.lookup import look_up
+from goca.lookup import Names, look_up, read_names
 from goca.storage.atomic import remove_leftovers, staged_folder
 from goca.storage.outputs import refuse_existing
 
@@ -108,7 +108,7 @@ class Exporter:
 
     Args:
         folder: is made where it is missing.
-        formats: keys of :data:`FORMATS`.
+        formats: keys of :data:`FORMATS`, a list of them or a string with commas.
         overwrite: replace files that are there already, and remove heat maps and annotations of the earlier run.
         inputs: files that the run reads; they are never replaced.
 
@@ -120,13 +120,13 @@ class Exporter:
     def __init__(
         self,
         folder: str | Path,
-        formats: Sequence[str] = DEFAULT_FORMATS,
+        formats: Names = DEFAULT_FORMATS,
         *,
         overwrite: bool = False,
         inputs: Sequence[str | Path] = (),
     ) -> None:
         self.folder, self.overwrite, self.inputs = Path(folder), overwrite, inputs
-        self.formats = [look_up(FORMATS, name, "format")() for name in dict.fromkeys(formats)]
+        self.formats = [look_up(FORMATS, name, "format")() for name in dict.fromkeys(read_names(formats, "format"))]
         self._shared = [path for each in self.formats for path in each.earlier_shared_files(self.folder)]
         self._written: set[Path] = set()
         refuse_existing(self._shared, overwrite, inputs)

@@ -13,12 +13,13 @@ from goca.export.pictures import earlier_heat_maps
 from goca.guidance.generate import GUIDANCE, Generation, Generator, mentioned, name_things
 from goca.guidance.sheet import sheet
 from goca.guidance.table import DatasetFolder, Row
+from goca.lookup import Names, read_names
 from goca.method import find_method
 from goca.storage.atomic import remove_leftovers, staged_folder, write_atomically
 from goca.storage.names import file_names
 from goca.storage.outputs import refuse_existing
 from goca.storage.png import read_texts, write_png
-from goca.text.prompt import split_synonyms
+from goca.text.prompt import read_entry
 
 Progress = Callable[[int, int], None]
 ENDINGS = {"image": ".png", "caption": ".txt", "masks": "_masks.png", "compare": "_compare.png"}
@@ -64,7 +65,7 @@ def draw_prompt(
     out: str | Path,
     *,
     segment: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Names | None = None,
     show_masks: bool = False,
     compare: bool = False,
     overwrite: bool = False,
@@ -88,6 +89,7 @@ def draw_prompt(
         FileExistsError: it was drawn before, and ``overwrite`` is not set. OSError: the folder cannot be written to.
     """
     out = Path(out)
+    classes = None if classes is None else read_names(classes, "class")
     things = (classes or name_things(prompt, make.segmenter.model.spec.vocabulary)) if segment else None
     stem = choose_stem(out, prompt, seed)
     earlier = earlier_drawing(out, stem)
@@ -95,7 +97,7 @@ def draw_prompt(
     names = {key: stem + ENDINGS[key] for key in ENDINGS if asked[key]}
     refuse_existing([*earlier, *(out / name for name in names.values())], overwrite)
     if things is not None:
-        Exporter(out, overwrite=overwrite).check([stem], [*(split_synonyms(entry)[0] for entry in things), BACKGROUND])
+        Exporter(out, overwrite=overwrite).check([stem], [*(read_entry(entry).name for entry in things), BACKGROUND])
     remove_leftovers(out, out.parent)
     kinds = list(GUIDANCE) if compare else [make.guidance]
     results: dict[str, Generation] = {}
@@ -144,7 +146,7 @@ def draw_table(
     out: str | Path,
     *,
     segment: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Names | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> DrawnTable:
@@ -163,10 +165,11 @@ def draw_table(
         ValueError, FileExistsError: see :class:`DatasetFolder`. OSError: the folder cannot be written to.
     """
     out = Path(out)
+    classes = None if classes is None else read_names(classes, "class")
     things, bad = plan_classes(make, rows, segment, classes)
     good = [row for row in rows if row.name in things]
-    named = {name: [split_synonyms(entry)[0] for entry in entries or ()] for name, entries in things.items()}
-    folder_classes = [split_synonyms(entry)[0] for entry in classes or ()] or [
+    named = {name: [read_entry(entry).name for entry in entries or ()] for name, entries in things.items()}
+    folder_classes = [read_entry(entry).name for entry in classes or ()] or [
         name for row in good for name in named[row.name]
     ]
     if make.segmenter.method.threshold is not None:

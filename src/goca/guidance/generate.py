@@ -14,13 +14,13 @@ from PIL import Image
 from goca.guidance.pipelines import complete_steps, plain_layout, without_progress_bar
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
-from goca.lookup import look_up
+from goca.lookup import COMMAS, Names, look_up, read_names
 from goca.models import memory_errors
 from goca.ranges import LARGEST_SIDE, MOST_STEPS, check_seed, check_whole
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
-from goca.text.prompt import check_vocabulary, split_synonyms
-from goca.text.spans import COMMAS, FULL_STOPS, STOP_WORDS, find_words, normalise
+from goca.text.prompt import check_vocabulary, read_entry
+from goca.text.spans import FULL_STOPS, STOP_WORDS, find_words, normalise
 from goca.text.tokens import read_prompt
 from goca.types import Grid
 
@@ -118,9 +118,7 @@ class Generator:
             chosen["max_sequence_length"] = backbone.max_tokens
         return {name: value for name, value in chosen.items() if name in known}
 
-    def __call__(
-        self, prompt: str, seed: int = 0, *, classes: Sequence[str] | None = None, trace: bool = False
-    ) -> Generation:
+    def __call__(self, prompt: str, seed: int = 0, *, classes: Names | None = None, trace: bool = False) -> Generation:
         """Draw one image.
 
         Args:
@@ -141,7 +139,7 @@ class Generator:
         notes = (*guidance.notes, *(segmentation.notes if segmentation else ()))
         return Generation(prompt, seed, self.guidance, image, words, tuple(guidance.steps), notes, segmentation)
 
-    def check(self, prompt: str, classes: Sequence[str] | None = None) -> str:
+    def check(self, prompt: str, classes: Names | None = None) -> str:
         """The prompt as it will be drawn, with single spaces.
 
         Raises:
@@ -180,14 +178,14 @@ def name_things(prompt: str, vocabulary: Sequence[str] | None) -> list[str]:
     return things
 
 
-def mentioned(classes: Sequence[str], prompt: str) -> list[str]:
+def mentioned(classes: Names, prompt: str) -> list[str]:
     """Those classes (synonyms separated by ``|``) that a prompt mentions.
 
     Raises:
         ValueError: none of them.
     """
     text = normalise(prompt)
-    words = {entry: split_synonyms(entry)[1] for entry in classes}
+    words = {entry: read_entry(entry).words for entry in read_names(classes, "class")}
     spans = find_words(text, [word for group in words.values() for word in group])
     found = [entry for entry, group in words.items() if any(spans[word] for word in group)]
     if not found:

@@ -17,7 +17,7 @@ from goca.backbones.hooks import uncompiled
 from goca.guidance.outputs import picture
 from goca.guidance.pipelines import CALLBACKS, around_calls, guidance_layout, latent_size, plain_layout, prompts_of
 from goca.guidance.run import GuidanceStep, Plan, Run
-from goca.lookup import look_up
+from goca.lookup import Names, look_up
 from goca.maps.aggregate import Aggregation
 from goca.method import MASKS
 from goca.ranges import LARGEST_SCALE, check_number, check_whole
@@ -119,7 +119,7 @@ class SemanticGuidance:
     def __exit__(self, *_error: object) -> None:
         self._cleanup.close()
 
-    def segmentation(self, image: Image | np.ndarray | Tensor, classes: Sequence[str], index: int = 0) -> Segmentation:
+    def segmentation(self, image: Image | np.ndarray | Tensor, classes: Names, index: int = 0) -> Segmentation:
         """Segment an image of the last call by what was recorded while it was drawn, without another forward.
 
         The maps are those of the step next to the timestep of the segmenter's method; where that leaves it to the
@@ -160,7 +160,7 @@ class SemanticGuidance:
     def _drawn(self, drawn: Drawn) -> None:
         self._last = self._thread.drawn = drawn
 
-    def _class_prompt(self, classes: Sequence[str], prompt: PromptTokens, aggregation: Aggregation) -> Prompt:
+    def _class_prompt(self, classes: Names, prompt: PromptTokens, aggregation: Aggregation) -> Prompt:
         backbone, spec = self.segmenter.model.backbone, self.segmenter.model.spec
         shift = len(aggregation.token_maps) - prompt.end if self._layout.padded_front else 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goca.images import read_image
+from goca.lookup import Names
 from goca.observation.explanation import Explanation
 from goca.observation.files import earlier_pictures, explanation_paths
 from goca.observation.layers import check_head, layer_index
@@ -31,11 +32,11 @@ class SavedExplanation:
 def observe(
     segmenter: Segmenter,
     image: str | Path,
-    classes: Sequence[str],
+    classes: Names,
     out: str | Path,
     *,
     caption: str | None = None,
-    background: Sequence[str] = (),
+    background: Names = (),
     seed: int = 0,
     at: Sequence[tuple[int, int]] = (),
     layer: str | None = None,

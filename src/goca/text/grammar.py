@@ -7,12 +7,12 @@ parentheses of other scripts count as well.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from itertools import dropwhile
 
-from goca.text.spans import COMMAS, FULL_STOPS, STOP_WORDS, in_word, normalise
+from goca.lookup import COMMAS
+from goca.text.spans import FULL_STOPS, STOP_WORDS, in_word, is_punctuation, normalise
 
 Group = tuple[str, ...]
 MAX_WORDS = 4
@@ -104,7 +104,7 @@ def _nouns(text: str, names: Container[str]) -> list[str]:
     """The nouns between two commas, without their articles; punctuation alone is none."""
     whole = _bare_noun(text)
     parts = [whole] if whole in names else [_bare_noun(part) for part in re.split(r"(?<!\S)and(?!\S)", whole)]
-    return [part for part in parts if not all(unicodedata.category(letter)[0] == "P" for letter in part)]
+    return [part for part in parts if not is_punctuation(part)]
 
 
 def _bare_noun(text: str) -> str:

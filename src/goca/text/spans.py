@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from goca.lookup import COMMAS
+
 STOP_WORDS = frozenset({"a", "an", "the", "and"})
-COMMAS = ",\uff0c\u3001\ufe50\ufe51\uff64\u060c\u1363\u1802\u1808"  # full-width, ideographic, small, Arabic, ...
 FULL_STOPS = ".\uff0e\u3002\uff61\u06d4\u0964"  # full-width, ideographic, Arabic, Devanagari
 PUNCTUATION = frozenset("-" + COMMAS + FULL_STOPS)
 JOINERS = frozenset("_\u200c\u200d")
@@ -111,6 +112,11 @@ def find_words(text: str, phrases: Iterable[str]) -> dict[str, list[Span]]:
         for start, end in spans[phrase]:
             claimed[start:end] = b"\1" * (end - start)
     return spans
+
+
+def is_punctuation(text: str) -> bool:
+    """Whether there is nothing but punctuation and spaces."""
+    return all(unicodedata.category(letter)[0] in "PZ" for letter in text)
 
 
 def in_word(letter: str) -> bool:
