@@ -173,3 +173,12 @@ def test_a_failure_while_the_files_are_written_leaves_none(tmp_path: Path, monke
     with pytest.raises(ValueError, match="no picture"):
         observe(segmenter("flux"), tmp_path / "photo.png", CLASSES, tmp_path / "out", records=True)
     assert {path.name for path in tmp_path.iterdir()} == {"photo.png"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (400, 3)])
+def test_images_of_any_shape_are_drawn(size: tuple[int, int], tmp_path: Path) -> None:
+    explanation = segmenter("unet").explain(photo(*size), CLASSES, background=["sky"])
+    files = explanation.save(tmp_path, at=[(size[0] - 1, size[1] - 1)], head=0)
+    with Image.open(files["word cat"]) as picture:
+        assert picture.size == size
+    assert Explanation.load_npz(files["npz"]).image.size == size

@@ -32,10 +32,10 @@ def caption(picture: Image.Image, *lines: str, width: int | None = None) -> Imag
     return canvas
 
 
-def label(text: str, width: int, height: int = SIDE, bold: str = "") -> Image.Image:
-    """Text on a white rectangle, in the middle of its height; ``bold`` is a larger line above."""
+def label(text: str, width: int, height: int, heading: str = "") -> Image.Image:
+    """Text on a white rectangle, in the middle of its height; ``heading`` is its first line."""
     canvas = Image.new("RGB", (width, height), WHITE)
-    lines = [line for line in (bold, *text.split("\n")) if line]
+    lines = [line for line in (heading, *text.split("\n")) if line]
     top = height // 2 - (len(lines) - 1) * LINE // 2
     for number, line in enumerate(lines):
         write(canvas, (0, top + number * LINE), shorten(line, width))

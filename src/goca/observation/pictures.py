@@ -66,12 +66,12 @@ def draw_layers(explanation: Explanation, head: int | None = None) -> Image.Imag
     Raises:
         ValueError: a layer without that head.
     """
-    words, name_width = _concepts(explanation), _name_width(explanation)
+    words, name_width, height = _concepts(explanation), _name_width(explanation), _row_height(explanation)
     top = max(each.weight for each in explanation.layers)
     rows = []
     for layer in explanation.layers:
-        row = [label(f"{layer.grid[0]} x {layer.grid[1]}, {layer.heads} heads", name_width, bold=layer.name)]
-        row.append(bar(layer.weight, top, SIDE // 2, f"{layer.weight:.3f}", height=SIDE))
+        row = [label(f"{layer.grid[0]} x {layer.grid[1]}, {layer.heads} heads", name_width, height, heading=layer.name)]
+        row.append(bar(layer.weight, top, SIDE // 2, f"{layer.weight:.3f}", height=height))
         for word in words:
             values = explanation.grid_map(word, layer.name, head)
             row.append(caption(_own_range(explanation.image, values), word, _range(values)))
@@ -83,6 +83,7 @@ def draw_layers(explanation: Explanation, head: int | None = None) -> Image.Imag
 def draw_heads(explanation: Explanation, layer: LayerMaps) -> Image.Image:
     """A row for each head of a layer: its weight per pixel, its shares, and its map of each class."""
     words = _concepts(explanation)
+    height = _row_height(explanation)
     means = layer.head_weights.mean(axis=(1, 2))
     top = float(np.quantile(np.abs(layer.head_weights), 0.99))
     size = photo(explanation.image).size
@@ -90,7 +91,9 @@ def draw_heads(explanation: Explanation, layer: LayerMaps) -> Image.Image:
     for head in range(layer.heads):
         shares = layer.head_shares[head]
         row = [
-            label(f"mean weight {means[head]:.3f}\ncontent tokens {shares[1]:.1%}", TEXT, bold=f"head {head}"),
+            label(
+                f"mean weight {means[head]:.3f}\ncontent tokens {shares[1]:.1%}", TEXT, height, heading=f"head {head}"
+            ),
             caption(drawing.signed(layer.head_weights[head], top, size), "weight", _range(layer.head_weights[head])),
             *(
                 caption(_own_range(explanation.image, values), word, _range(values))
@@ -133,9 +136,10 @@ def draw_stages(explanation: Explanation) -> Image.Image:
             ("final", explanation.result.maps),
         )
     ]
+    height = _row_height(explanation)
     rows, width = [], min(TEXT, max(map(drawing.text_width, explanation.classes)) + GAP)
     for index, name in enumerate(explanation.classes):
-        row = [label("", width, bold=name)]
+        row = [label("", width, height, heading=name)]
         values = explanation.class_attention[index]
         top = float(values.max())
         row.append(caption(heat(explanation.image, values, 0.0, top), "aggregated", f"0 to {top:.3g}"))
@@ -150,7 +154,7 @@ def draw_stages(explanation: Explanation) -> Image.Image:
     colours = class_colours(explanation.classes)
     labels = indexed_image(explanation.result.labels, colours).convert("RGB")
     tiles = [caption(photo(explanation.image), "image"), caption(photo(labels), "labels")]
-    body = table(title, [*rows, [label("", width), *tiles]])
+    body = table(title, [*rows, [label("", width, height), *tiles]])
     return _stack([body, legend(explanation.classes, colours, body.width, drawing.FONT)])
 
 
@@ -185,6 +189,11 @@ def draw_word(
     """The map of a word over the grey image at the image's size, from its lowest (dark) to its highest value."""
     values = explanation.grid_map(word, layer, head)
     return _own_range(explanation.image, values, side=None)
+
+
+def _row_height(explanation: Explanation) -> int:
+    """Pixels of a row of tiles without their captions, which holds three lines of text at least."""
+    return max(photo(explanation.image).height, 3 * LINE)
 
 
 def _name_width(explanation: Explanation) -> int:
