@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from goca.ambient import neutral
 from goca.guidance.pipelines import complete_steps, plain_layout, without_progress_bar
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
@@ -132,7 +133,7 @@ class Generator:
         pipeline, spec = self.segmenter.model.pipeline, self.segmenter.model.spec
         with memory_errors(spec.name), self.guide(segment=classes is not None, trace=trace) as guidance:
             generator = torch.Generator().manual_seed(seed)
-            with without_progress_bar(pipeline), complete_steps(pipeline.scheduler):
+            with neutral(), without_progress_bar(pipeline), complete_steps(pipeline.scheduler):
                 image = pipeline(prompt=text, generator=generator, **self.options()).images[0]
         segmentation = None if classes is None else guidance.segmentation(image, classes)
         words = guidance.region_words() if guidance.steps else ()

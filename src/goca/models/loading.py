@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from goca.backbones import Backbone
 
 OFFLOADING = ("model", "sequential")
+_one_at_a_time = threading.Lock()  # reading weights changes the process's default number type for a while
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def load(
     """
     import torch
 
+    from goca.ambient import neutral
+
     if offload is not None:
         look_up(OFFLOADING, offload, "offloading")
     check_device(device)
@@ -76,7 +80,7 @@ def load(
         old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.float16 if old else torch.bfloat16
         dtype = torch.float32 if embedded or device.type == "cpu" else half
-    with memory_errors(name):
+    with memory_errors(name), _one_at_a_time, neutral():
         pipeline = _read_pipeline(name, dtype, revision)
         if lora is not None:
             _add_lora(pipeline, lora)
