@@ -200,6 +200,11 @@ def test_images_that_fail(run: Run, data: Path, checkpoints: list[str]) -> None:
     result = run("table-1", "--root", data, "--models", "sd15", "--datasets", "voc")
     assert result.exit_code == 1
     assert "note: tiny on voc: 1 images failed, first b.jpg" in result.stderr
+    (data / "voc/VOCdevkit/VOC2012/JPEGImages/a.jpg").write_bytes(b"no image")
+    result = run("table-1", "ablation", "--root", data, "--models", "scenes-dit", "--datasets", "voc", "--out", "p")
+    assert result.exit_code == 1 and "2 images failed, first a.jpg" in result.stderr
+    assert Path("p/table-1.csv").read_text().startswith("table,model,method,column,reported,ours")
+    assert json.loads(Path("p/ablation.json").read_text())["cells"] == []
 
 
 @pytest.mark.parametrize(
@@ -218,6 +223,10 @@ def test_images_that_fail(run: Run, data: Path, checkpoints: list[str]) -> None:
         (
             ("table-2",),
             "unknown table 'table-2' (did you mean 'table-1'?); choose one of table-1, ablation, generation",
+        ),
+        (
+            ("generation", "--datasets", "voc"),
+            "generation is measured on photographs, or on scenes for embedded models",
         ),
         (("--datasets", "voc,coco"), "unknown data set 'coco'"),
         (("--models", "sd155"), "unknown model 'sd155' (did you mean 'sd15'?)"),
@@ -270,11 +279,11 @@ def test_a_checkpoint_among_the_data_has_the_settings_of_its_name(run: Run, data
 def test_a_checkpoint_that_is_incomplete_does_not_stop_the_others(tmp_path: Path) -> None:
     def load(name: str) -> Segmenter:
         if name == "scenes-unet":
-            raise OSError("scenes-unet could not be loaded completely")
+            raise OSError("scenes-unet could not\nbe loaded completely\x1b")
         return toy.segmenter()
 
     (table,) = reproduce(["table-1"], models=["scenes-unet", "scenes-dit"], limit=1, out=tmp_path, load=load)
-    assert table.missing == ("scenes-unet: scenes-unet could not be loaded completely",)
+    assert table.missing == (r"scenes-unet: scenes-unet could not be loaded completely\x1b",)
     assert {cell.model for cell in table.cells} == {"scenes-dit"} and table.cells[0].low is None
 
 

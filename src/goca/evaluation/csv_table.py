@@ -32,7 +32,7 @@ def write_csv(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:
         for result in answer["results"]
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, csv_text(rows))
+    write_atomically(path, csv_text(list(rows[0]), rows))
 
 
 def row(answer: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def row(answer: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV, whose first line holds the keys; ``None`` is an empty field."""
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, whose first line holds the columns' names; ``None`` is an empty field."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -25,6 +25,7 @@ from goca.evaluation.reproduce.reported import (
 from goca.evaluation.reproduce.table import Cell, Table, to_csv, to_html, to_latex
 from goca.guidance.generate import GUIDANCE
 from goca.lookup import look_up
+from goca.messages import visible
 from goca.method import Method, ablation, find_methods
 from goca.models.loading import find_source, wrap
 from goca.models.specs import MODELS, ModelSpec
@@ -126,8 +127,13 @@ def reproduce(
         ValueError: an unknown name, nothing at hand for any table, captions that do not fit their data set, or a folder
             with results of other settings. OSError: the folder cannot be written to.
     """
+    tables = list(dict.fromkeys(tables))
     for name in tables:
         look_up(TABLES, name, "table")
+    if datasets and tables == ["generation"]:
+        raise ValueError(
+            "generation is measured on photographs, or on scenes for embedded models; leave --datasets out"
+        )
     for key in datasets or ():
         look_up(DATASETS, key, "data set")
     for name in models or ():
@@ -139,8 +145,12 @@ def reproduce(
     check_folder(folder)
     data = None if root is None else Path(root)
     request = Request(data, tuple(models or ()), tuple(datasets or ()), limit, folder, load, progress)
-    found = [measure_table(name, request) for name in tables]
-    if not any(cell.ours is not None for table in found for cell in table.cells):
+    found = []
+    for name in tables:
+        found.append(measure_table(name, request))
+        if found[-1].measured:
+            write_table(folder, found[-1])
+    if not any(table.measured or table.failed for table in found):
         reasons = list(dict.fromkeys(reason for table in found for reason in table.missing))
         names = ", ".join(reason.partition(":")[0] for reason in reasons)
         raise ValueError(
@@ -148,7 +158,8 @@ def reproduce(
             f"docs/reproduce.md, or measure embedded models with --models scenes-dit; first, {reasons[0]}"
         )
     for table in found:
-        write_table(folder, table)
+        if not table.measured:
+            write_table(folder, table)
     return found
 
 
@@ -166,10 +177,15 @@ def measure_table(name: str, request: Request) -> Table:
         name,
         published.title,
         tuple(found.cells),
-        tuple(dict.fromkeys(found.missing)),
-        tuple(dict.fromkeys(found.notes)),
+        tuple(dict.fromkeys(map(plain_line, found.missing))),
+        tuple(dict.fromkeys(map(plain_line, found.notes))),
         found.failed,
     )
+
+
+def plain_line(text: str) -> str:
+    """A sentence on one line, which a comment in LaTeX has to be, without control characters."""
+    return visible(" ".join(text.split()))
 
 
 def measure_miou(name: str, model: str, request: Request, found: Findings) -> None:
@@ -191,7 +207,7 @@ def measure_miou(name: str, model: str, request: Request, found: Findings) -> No
             for key, experiment in experiments.items():
                 folder = request.folder(name, model, key)
                 answer = experiment.run(segmenter, methods, out=folder, resume=True, progress=request.progress)
-                numbers |= {(result["preset"], key): result for result in answer["results"]}
+                numbers |= {(result["preset"], key): result for result in answer["results"] if result["images"]}
                 add_notes(answer, found)
     except Missing as error:
         found.missing.append(str(error))

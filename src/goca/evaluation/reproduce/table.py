@@ -79,6 +79,11 @@ class Table:
     notes: tuple[str, ...] = ()
     failed: bool = False
 
+    @property
+    def measured(self) -> bool:
+        """Whether it holds a number of ours."""
+        return any(cell.ours is not None for cell in self.cells)
+
     @cached_property
     def columns(self) -> list[str]:
         """Data sets or measures, in order."""
@@ -120,7 +125,8 @@ def interval(low: float | None, high: float | None, column: str, sign: str = "")
 
 def to_csv(table: Table) -> str:
     """One line per number."""
-    return csv_text([{"table": table.name, **cell.to_json()} for cell in table.cells])
+    columns = ["table", *Cell("", "", "").to_json()]
+    return csv_text(columns, [{"table": table.name, **cell.to_json()} for cell in table.cells])
 
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
