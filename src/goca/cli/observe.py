@@ -70,10 +70,10 @@ def observe(
     names, pixels = split_classes(classes), [parse_pixel(each) for each in at or ()]
     with clean_stdout():
         from goca.observation.files import describe, describe_pixel
-        from goca.observation.observe import check_output
+        from goca.observation.observe import check_request
         from goca.observation.observe import observe as run
 
-        check_output(out, image, records, overwrite)
+        check_request(image, out, pixels, records, overwrite)
         saved = run(
             model.load(preset, method.settings),
             image,

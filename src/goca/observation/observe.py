@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL.Image import Image
+
 from goca.images import read_image
 from goca.lookup import Names
 from goca.observation.explanation import Explanation
@@ -56,13 +58,9 @@ def observe(
         ValueError: as of :meth:`goca.Segmenter.explain` and :meth:`goca.observation.Explanation.save`.
         OSError: the folder cannot be written to.
     """
-    folder, stem = check_output(out, image, records, overwrite)
-    picture = read_image(image)
-    for x, y in at:
-        check_pixel(x, y, picture.size)
-    layers = None if layer is None else [check_layer(segmenter, layer)]
-    if head is not None:
-        check_heads(segmenter, head, layers)
+    picture, stem = check_request(image, out, at, records, overwrite)
+    folder = Path(out)
+    check_drawn(segmenter, layer, head)
     with staged_folder(folder, overwrite=overwrite, stale=earlier_files(folder, stem)) as scratch:
         explanation = segmenter.explain(
             picture,
@@ -70,7 +68,7 @@ def observe(
             caption=caption,
             background=background,
             seed=seed,
-            layers=layers,
+            layers=None if layer is None else [layer],
             records=records_path(scratch, stem) if records else None,
         )
         written = explanation.save(scratch, stem, at=at, layer=layer, head=head)
@@ -78,17 +76,23 @@ def observe(
     return SavedExplanation(explanation, {**files, **({"records": records_path(folder, stem)} if records else {})})
 
 
-def check_output(out: str | Path, image: str | Path, records: bool, overwrite: bool) -> tuple[Path, str]:
-    """The folder, and what its files' names start with.
+def check_request(
+    image: str | Path, out: str | Path, at: Sequence[tuple[int, int]], records: bool, overwrite: bool
+) -> tuple[Image, str]:
+    """What can be refused without the model; gives the image, and what the names of its files start with.
 
     Raises:
-        FileExistsError: they are there already. OSError: the folder cannot be written to.
+        ValueError: an image that cannot be read, or a pixel outside it.
+        FileExistsError: files that are there already. OSError: the folder cannot be written to.
     """
     folder, (stem,) = Path(out), file_stems([str(image)])
     check_folder(folder)
     paths = [*explanation_paths(folder, stem).values(), *([records_path(folder, stem)] if records else [])]
     refuse_existing([*paths, *earlier_files(folder, stem)], overwrite, [image])
-    return folder, stem
+    picture = read_image(image)
+    for x, y in at:
+        check_pixel(x, y, picture.size)
+    return picture, stem
 
 
 def earlier_files(folder: Path, stem: str) -> list[Path]:
@@ -102,23 +106,16 @@ def records_path(folder: Path, stem: str) -> Path:
     return folder / f"{stem}_records.npz"
 
 
-def check_layer(segmenter: Segmenter, layer: str) -> str:
-    """The name of an aggregated layer.
+def check_drawn(segmenter: Segmenter, layer: str | None, head: int | None) -> None:
+    """Whether the layer, by default each that is aggregated, is there and has the head.
 
     Raises:
-        ValueError: there is no such layer, or the method does not aggregate it.
+        ValueError: there is no such layer, the method does not aggregate it, or there is no such head.
     """
-    observed = observed_layers(segmenter)
-    return observed[layer_index(observed, layer)]
-
-
-def check_heads(segmenter: Segmenter, head: int, layers: Sequence[str] | None) -> None:
-    """Raise ``ValueError`` for a head that one of the layers, by default of all that are aggregated, does not have."""
-    for layer in layers or observed_layers(segmenter):
-        check_head(layer, head, segmenter.model.backbone.count_heads(layer))
-
-
-def observed_layers(segmenter: Segmenter) -> list[str]:
-    """Names of the layers that the segmenter's method aggregates, in forward order."""
-    chosen = segmenter.resolve().cross_layers
-    return [layer for layer in segmenter.model.backbone.layers if layer in chosen]
+    backbone, chosen = segmenter.model.backbone, segmenter.resolve().cross_layers
+    drawn = [each for each in backbone.layers if each in chosen]
+    if layer is not None:
+        drawn = [drawn[layer_index(drawn, layer)]]
+    if head is not None:
+        for each in drawn:
+            check_head(each, head, backbone.count_heads(each))
