@@ -212,3 +212,16 @@ def test_bench_prints_ratios(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lists_split_at_commas() -> None:
     assert split_list(["cat, fire engine ,", "sky"]) == ["cat", "fire engine", "sky"]
+
+
+def test_segment_writes_the_formats_that_are_named(run: Run, photo: Path, tmp_path: Path) -> None:
+    words = ("segment", photo, "--classes", "grass,sky", "--out", "out", "--json")
+    assert "unknown format 'yollo' (did you mean 'yolo'?)" in refusal(run(*words, "--format", "cvat,yollo"))
+    assert "leave --format out" in refusal(run(*words, "--format", "cvat", "--ray"))
+    assert not (tmp_path / "out").exists()
+    answer = json.loads(run(*words, "--format", "cvat,geojson").stdout)
+    assert list(answer["results"][0]["files"]) == ["geojson"]
+    assert answer["files"] == {"cvat": str(Path("out") / "cvat.zip")}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cvat.zip", "photo.geojson"]
+    shown = run(*words[:-1], "--format", "cvat,geojson", "--overwrite").stdout
+    assert "photo.geojson" in shown and "cvat.zip" in shown

@@ -112,3 +112,37 @@ def test_parts_must_fit_each_other() -> None:
         Segmentation(image, ("a", "b"), labels, maps)
     with pytest.raises(ValueError, match="labels from 1 to 1 do not fit 1 classes"):
         Segmentation(image, ("a",), labels + 1, maps)
+
+
+def test_segments_are_the_classes_with_pixels_but_for_the_background() -> None:
+    result = segmentation()
+    segments = list(result)
+    assert [segment.name for segment in segments] == [
+        name for name, share in result.areas.items() if share and name != "background"
+    ]
+    for segment in segments:
+        left, top, right, bottom = segment.box
+        assert segment.area == segment.mask.sum() == segment.mask[top:bottom, left:right].sum()
+        assert np.array_equal(segment.mask, result.masks[segment.index])
+        assert result.boxes[segment.name] == segment.box
+        assert sum(polygon.area for polygon in result.polygons()[segment.name]) == segment.area
+        inside = result.scores[segment.index][segment.mask]
+        assert segment.confidence == pytest.approx(inside.mean())
+
+
+def test_margin_is_the_lead_over_the_next_class() -> None:
+    maps = np.array([[[0.9]], [[0.2]], [[0.5]]], dtype=np.float32)
+    result = Segmentation(Image.new("RGB", (2, 1)), ("cat", "dog", "sky"), np.array([[0, 2]]), maps)
+    assert np.allclose(result.margin, [[0.4, 0.0]])  # the second pixel's class is behind
+    alone = Segmentation(Image.new("RGB", (1, 1)), ("cat",), np.array([[0]]), maps[:1])
+    assert np.allclose(alone.margin, 0.9)
+
+
+def test_a_result_shows_itself_in_short() -> None:
+    result = segmentation()
+    assert repr(result).startswith("Segmentation(") and len(repr(result)) < 200 and "array" not in repr(result)
+    noted = Segmentation(
+        Image.new("RGB", (4, 4)), ("<b>",), np.zeros((4, 4), int), np.ones((1, 2, 2), np.float32), ("<i>",)
+    )
+    html = noted._repr_html_()
+    assert "<b>" not in html and "&lt;i&gt;" in html and "data:image/jpeg;base64," in html

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
 from goca import render
+from goca.classes import BACKGROUND
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.lookup import Names, look_up
+from goca.polygons import Polygon
+from goca.segment import Box, Segment
+
+if TYPE_CHECKING:
+    import supervision
+
+NOTEBOOK_SIDE, NOTEBOOK_QUALITY = 640, 85
+SHOWN_CLASSES = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +68,83 @@ class Segmentation:
         """Share of the image's pixels that each class has; the shares sum to 1."""
         shares = render.area_shares(self.labels, len(self.classes))
         return {name: float(share) for name, share in zip(self.classes, shares, strict=True)}
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "classes height width"]:
+        """The pixels of every class."""
+        return self.labels[None] == np.arange(len(self.classes))[:, None, None]
+
+    @cached_property
+    def margin(self) -> Float[np.ndarray, "height width"]:
+        """How far each pixel's class is ahead of the next: its score less the highest of the others, 0 or more.
+
+        It is the score itself where there is one class, and 0 where a background wins by its threshold alone.
+        """
+        own = np.take_along_axis(self.scores, self.labels[None].astype(np.int64), axis=0)[0]
+        if len(self.classes) == 1:
+            return own
+        others = np.where(self.masks, -np.inf, self.scores).max(axis=0)
+        return (own - others).clip(0).astype(np.float32)
+
+    @cached_property
+    def confidence(self) -> dict[str, float]:
+        """Mean score of each class inside its mask, in [0, 1]; 0 for a class without a pixel."""
+        return {
+            name: float(self.scores[index][self.labels == index].mean()) if share else 0.0
+            for index, (name, share) in enumerate(self.areas.items())
+        }
+
+    @property
+    def boxes(self) -> dict[str, Box]:
+        """Left, top, right, bottom of the segments by class, see :attr:`goca.segment.Segment.box`."""
+        return {segment.name: segment.box for segment in self}
+
+    def polygons(self) -> dict[str, list[Polygon]]:
+        """Exact outlines of the segments by class, see :func:`goca.polygons.trace_polygons`."""
+        return {segment.name: segment.polygons() for segment in self}
+
+    def __iter__(self) -> Iterator[Segment]:
+        """The classes that have pixels, without the background."""
+        for index, name in enumerate(self.classes):
+            mask = self.labels == index
+            if name != BACKGROUND and mask.any():
+                yield Segment(name, index, mask, self.confidence[name])
+
+    def __repr__(self) -> str:
+        areas = ", ".join(f"{name} {share:.0%}" for name, share in list(self.areas.items())[:SHOWN_CLASSES])
+        more = f" and {len(self.classes) - SHOWN_CLASSES} more" if len(self.classes) > SHOWN_CLASSES else ""
+        return f"Segmentation({self.image.width} x {self.image.height}: {areas}{more})"
+
+    def _repr_html_(self) -> str:
+        picture = render.data_uri(self.overlay(), NOTEBOOK_SIDE, NOTEBOOK_QUALITY)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f'<img src="{picture}" alt="{escape(repr(self))}">{notes}'
+
+    def to_supervision(self) -> supervision.Detections:
+        """The segments as supervision's ``Detections``: boxes, masks, class numbers, confidences, ``class_name``.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        import supervision
+
+        segments = list(self)
+        masks = np.stack([each.mask for each in segments]) if segments else np.zeros((0, *self.labels.shape), bool)
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32),
+            mask=masks,
+            class_id=np.array([each.index for each in segments], dtype=int),
+            confidence=np.array([each.confidence for each in segments], dtype=np.float32),
+            data={"class_name": np.array([each.name for each in segments], dtype=str)},
+        )
+
+    def to_transformers(self) -> list[dict[str, Any]]:
+        """The segments as transformers' pipeline "image-segmentation" returns them: dictionaries of ``score``,
+        ``label`` and ``mask``, a grey image of 0 and 255."""
+        return [
+            {"score": each.confidence, "label": each.name, "mask": Image.fromarray(each.mask.astype(np.uint8) * 255)}
+            for each in self
+        ]
 
     def overlay(self, opacity: float = 0.6) -> Image.Image:
         """The image under its classes' colours, above a legend; small images are enlarged by a whole number."""

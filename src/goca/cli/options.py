@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ADDRESS = r"local|auto|ray://\S+|[\w.-]+:\d+"
 CHOICES = {
+    "formats": ("goca.export", "FORMATS"),
     "datasets": ("goca.datasets", "DATASETS"),
     "protocols": ("goca.evaluation.metrics", "MEANS"),
     "alignments": ("goca.text.align", "Rule"),

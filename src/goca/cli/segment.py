@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from goca.cli.options import (
     RayOptions,
     seed_option,
 )
+from goca.lookup import look_up
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
@@ -43,6 +45,12 @@ def segment(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="What to write, separated by commas: {formats}. Default: labels,overlay,heat,json."
+        ),
+    ] = None,
     out: OutOption = Path("goca-out"),
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -50,8 +58,8 @@ def segment(
     """Segment images into the classes that you name.
 
     Writes for every image IMAGE_overlay.png, IMAGE_labels.png (indexed), IMAGE_heat_CLASS.png and IMAGE.json (with
-    COCO RLE). With --ray IMAGE may also be a folder, a Parquet file with the columns path and bytes, or an address such
-    as s3://bucket/folder, and the results are Parquet files with one row per image.
+    COCO RLE), or what --format names. With --ray IMAGE may also be a folder, a Parquet file with the columns path and
+    bytes, or an address such as s3://bucket/folder, and the results are Parquet files with one row per image.
 
     Example: goca segment photo.jpg --classes "cat,grass,sky" --model sd15
     """
@@ -65,6 +73,7 @@ def segment(
         from goca.storage.outputs import check_folder
 
         settings = method.settings
+        wanted = split_formats(formats, with_ray=ray.ray is not None)
         check_folder(out)
         workers = ray.connect(model.arguments(preset, settings))
         if workers is not None:
@@ -76,11 +85,28 @@ def segment(
             segmenter = model.load(preset, settings)
             resolved = segmenter.resolve()
             with progress("segmenting") as report:
-                saved = segment_many(segmenter, images, names, out, **request, overwrite=overwrite, progress=report)
+                options: dict[str, Any] = {"formats": wanted, "overwrite": overwrite, "progress": report}
+                saved = segment_many(segmenter, images, names, out, **request, **options)
     if workers is not None:
         print_rows(answer, out, as_json, settings)
     else:
         print_files(saved, as_json, settings, resolved.settings)
+
+
+def split_formats(values: Sequence[str] | None, with_ray: bool) -> list[str]:
+    """The entries of ``--format``; the default ones without it.
+
+    Raises:
+        ValueError: an unknown format, or one with Ray, whose workers write Parquet files alone.
+    """
+    from goca.export import DEFAULT_FORMATS, FORMATS
+
+    if values and with_ray:
+        raise ValueError("with --ray the results are Parquet files; leave --format out")
+    names = split_list(values or DEFAULT_FORMATS)
+    for name in names:
+        look_up(FORMATS, name, "format")
+    return names
 
 
 def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, Any], complete: dict[str, Any]) -> None:
@@ -105,6 +131,7 @@ def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, An
                     }
                     for each in saved.images
                 ],
+                **({"files": {key: str(path) for key, path in saved.files.items()}} if saved.files else {}),
             }
         )
         return
@@ -112,7 +139,10 @@ def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, An
     for each in saved.images:
         areas = ", ".join(f"{name} {share:.0%}" for name, share in each.areas.items())
         say(f"{each.image}: {areas}")
-        say(f"  {each.files['overlay']}")
+        for path in [each.files["overlay"]] if "overlay" in each.files else list(each.files.values())[:1]:
+            say(f"  {path}")
+    for path in saved.files.values():
+        say(str(path))
 
 
 def print_rows(answer: ParquetSegmentations, out: Path, as_json: bool, settings: dict[str, Any]) -> None:

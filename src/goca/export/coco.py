@@ -45,7 +45,7 @@ class CocoAnnotations:
     """The annotations of some images.
 
     Args:
-        classes: names; the category of a class is its index, counted from 0 as in the labels.
+        classes: names; the category of a class is its index in the labels plus 1: categories are counted from 1.
     """
 
     def __init__(self, classes: list[str]) -> None:
@@ -62,7 +62,7 @@ class CocoAnnotations:
 
     def write(self, folder: Path) -> Path:
         """Write ``annotations.json``, whole or not at all."""
-        categories = [{"id": index, "name": name} for index, name in enumerate(self.classes)]
+        categories = [{"id": index, "name": name} for index, name in enumerate(self.classes, start=1)]
         content = {"images": self.images, "annotations": self.annotations, "categories": categories}
         write_atomically(folder / COCO, json.dumps(content, ensure_ascii=False) + "\n")
         return folder / COCO
@@ -73,7 +73,7 @@ def annotate(labels: Integer[np.ndarray, "height width"]) -> Iterator[dict[str, 
     for index in np.unique(labels):
         code = run_lengths(labels == index)
         yield {
-            "category_id": int(index),
+            "category_id": int(index) + 1,
             "segmentation": code,
             "area": int(coco_mask.area(code)),
             "bbox": [float(side) for side in coco_mask.toBbox(code)],

@@ -28,10 +28,7 @@ class ParquetFormat(Format):
     """
 
     def __init__(self) -> None:
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError:
-            raise ValueError("Parquet files need pyarrow; pip install pyarrow") from None
+        require_pyarrow()
         self.rows: list[Row] = []
         self.files = 0
 
@@ -53,6 +50,14 @@ class ParquetFormat(Format):
         parquet.write_table(pa.Table.from_pylist(self.rows, schema=schema()), path)
         self.rows, self.files = [], self.files + 1
         return {f"parquet {self.files - 1}": path}
+
+
+def require_pyarrow() -> None:
+    """Raise ``ValueError`` where pyarrow is not installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ValueError("Parquet files need pyarrow; pip install pyarrow") from None
 
 
 def make_row(path: str, result: Segmentation) -> Row:

@@ -1,0 +1,47 @@
+"""Labels with the background at 0 and one number a class over all images, as labelling tools want them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Integer
+from PIL import Image
+
+from goca.classes import BACKGROUND
+from goca.export.folder import shared_labels
+from goca.render import MAX_CLASSES, Colour, indexed_image, palette
+
+if TYPE_CHECKING:
+    from goca.result import Segmentation
+
+
+class LabelMap:
+    """The classes of some images: ``background``, whether or not an image has one, then the others as they occur."""
+
+    def __init__(self) -> None:
+        self.classes = [BACKGROUND]
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """One for each class, black for the background."""
+        return ((0, 0, 0), *palette()[: len(self.classes) - 1])
+
+    def labels(self, result: Segmentation) -> Integer[np.ndarray, "height width"]:
+        """The labels of one image.
+
+        Raises:
+            ValueError: more classes than the pixels of an 8-bit picture can tell.
+        """
+        labels = shared_labels(result, self.classes)
+        if len(self.classes) > MAX_CLASSES:
+            raise ValueError(
+                f"{len(self.classes)} classes, the background included, do not fit into an 8-bit picture; "
+                f"pass at most {MAX_CLASSES - 1}, or take the format json, npz or coco"
+            )
+        return labels
+
+    def picture(self, result: Segmentation) -> Image.Image:
+        """The labels of one image as a palette picture."""
+        labels = self.labels(result)
+        return indexed_image(labels, self.colours)
