@@ -30,6 +30,7 @@ from goca.evaluation.reproduce import at_hand
 from goca.evaluation.reproduce.experiment import reproduce
 from goca.evaluation.reproduce.reported import DATASETS, TABLES, TITLES
 from goca.evaluation.reproduce.table import Cell, Table, to_csv, to_html, to_latex
+from goca.guidance.generate import Generation
 from goca.models.specs import MODELS
 from goca.segmenter import Segmenter
 
@@ -302,6 +303,60 @@ def test_generation_on_scenes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     records.write_bytes(lines[:-20])
     assert run(*words).exit_code == 0 and records.read_bytes() == lines
     assert "Frechet distance" in Path("o/generation.html").read_text()
+
+
+class FakeMeasures:
+    """Measures of two prompts: FID without an interval, as of photographs, and a CLIP score."""
+
+    def __init__(self) -> None:
+        self.columns = {"fid": "FID", "clip": "CLIP score"}
+        self.prompts = ["cat, grass", "dog"]
+        self.settings: dict[str, Any] = {}
+
+    def things(self, index: int) -> None:
+        """Nothing is segmented."""
+
+    def measure(self, index: int, result: Generation) -> dict[str, Any]:
+        return {"index": index, "clip": 30.0 + index}
+
+    def values(self, entries: Any, paths: Any, counts: Any) -> dict[str, np.ndarray]:
+        clip = np.array([entry["clip"] for entry in entries])
+        return {"fid": np.array([19.5]), "clip": counts @ clip / len(clip)}
+
+    def real(self, counts: Any) -> None:
+        """The photographs are what is compared with."""
+
+
+def test_generation_of_photographs(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def choose(spec: Any, photos: Path, folder: Path, prompts: int, seed: int) -> FakeMeasures:
+        asked.append((photos, prompts))
+        return FakeMeasures()
+
+    monkeypatch.setattr("goca.evaluation.reproduce.experiment.choose_measures", choose)
+    monkeypatch.setattr("goca.evaluation.reproduce.experiment.GENERATION_STEPS", {"sd15": 2})
+    monkeypatch.setattr(at_hand, "find_checkpoint", lambda name, root: name)
+    monkeypatch.setattr(DeviceOptions, "load", lambda options: toy.segmenter("unet"))
+    photographs = data / "coco-30k"
+    (photographs / "images").mkdir(parents=True)
+    captions = {f"{index}.png": {"caption": "cat"} for index in range(2)}
+    (photographs / "captions.json").write_text(json.dumps(captions))
+    (table,) = json.loads(run("generation", "--root", data, "--out", "o", "--json").stdout)["tables"]
+    assert asked == [(photographs, 2)]
+    cells = {(cell["method"], cell["column"]): cell for cell in table["cells"]}
+    assert list(cells) == [(kind, column) for kind in ("cfg", "s-cfg", "goca") for column in ("fid", "clip")]
+    fid, clip = cells["goca", "fid"], cells["goca", "clip"]
+    assert (fid["reported"], fid["ours"], fid["low"]) == (18.82, 19.5, None)
+    assert fid["difference"] == pytest.approx(0.68) and clip["low"] <= clip["ours"] == 30.5 <= clip["high"]
+    pictures = sorted(Path("o/generation").rglob("*.png"))
+    assert len(pictures) == 6
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.info["seed"] == "42"
+    config = json.loads(next(Path("o/generation").rglob("records.jsonl")).read_text().splitlines()[0])["config"]
+    assert (config["noise_seed"], config["scales"], config["steps"]) == (42, [5.0], 2)
+    assert "19.50" in Path("o/generation.tex").read_text()
 
 
 class Balance(HTMLParser):
