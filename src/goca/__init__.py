@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from goca.images import ImageError
     from goca.method import PRESETS, Method
     from goca.models import list_models
+    from goca.notes import GocaWarning
     from goca.observation import Explanation
     from goca.plugins import register_baseline, register_preset
     from goca.result import Segmentation
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "Explanation",
+    "GocaWarning",
     "ImageError",
     "Method",
     "Segmentation",
@@ -39,6 +41,7 @@ __all__ = [
 _HOMES = {
     "PRESETS": "goca.method",
     "Explanation": "goca.observation",
+    "GocaWarning": "goca.notes",
     "ImageError": "goca.images",
     "Method": "goca.method",
     "Segmentation": "goca.result",

@@ -34,6 +34,7 @@ from goca.maps.views import flip, mean_maps
 from goca.method import Method, ResolvedMethod, View, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
 from goca.models.specs import DEFAULT_MODEL, MODELS
+from goca.notes import notify
 from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
 from goca.ranges import LARGEST_SIDE, check_seed, check_whole
 from goca.result import Segmentation
@@ -222,6 +223,7 @@ class Segmenter:
                 (scores,), errors = self.score(latents, prompts, [chosen.method], seed, mirrored)
                 for picture, maps, error in zip(pictures, scores, errors, strict=True):
                     results.append(self.segmentation(picture, maps, chosen, error, bool(prompt.background)))
+        notify(note for result in results for note in result.notes)
         return results if several else results[0]
 
     @in_turn

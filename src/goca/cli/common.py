@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +29,10 @@ class OneSentenceErrors(TyperGroup):
         """Run a command and end the process with its exit code."""
         take_any_character()
         try:
-            code = super().main(*args, **{**options, "standalone_mode": False})
+            with warnings.catch_warnings():
+                if not sys.warnoptions:  # commands print notes themselves
+                    warnings.simplefilter("ignore")
+                code = super().main(*args, **{**options, "standalone_mode": False})
         except (ValueError, OSError, MemoryError) as error:
             refuse(sentence(error))
         except Exception as error:

@@ -20,6 +20,7 @@ from goca.guidance.run import GuidanceStep, Plan, Run
 from goca.lookup import Names, look_up
 from goca.maps.aggregate import Aggregation
 from goca.method import MASKS
+from goca.notes import notify
 from goca.ranges import LARGEST_SCALE, check_number, check_whole
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
@@ -139,7 +140,10 @@ class SemanticGuidance:
         if aggregation is None:
             raise ValueError(NOTHING_RECORDED)
         prompt = self._class_prompt(classes, drawn.prompts[index], aggregation)
-        return segmenter.segmentation(picture(image), segmenter.class_maps(aggregation, prompt, segmenter.resolve()))
+        maps = segmenter.class_maps(aggregation, prompt, segmenter.resolve())
+        result = segmenter.segmentation(picture(image), maps)
+        notify(result.notes)
+        return result
 
     def check_scale(self, scale: float) -> None:
         """Raise ``ValueError`` for a scale out of range, or at which the pipeline does not guide."""
@@ -217,6 +221,7 @@ class SemanticGuidance:
             stack.callback(denoiser.register_forward_hook(run.after, with_kwargs=True).remove)
             yield
         self._drawn = Drawn(run.steps, notes, prompts, run.aggregations())
+        notify(notes)
 
     def _chosen(self, timesteps: list[float]) -> int | None:
         """Index of the step whose maps a segmentation is made of."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from goca.messages import one_line
 from goca.storage.json_reader import read_json
 
 
@@ -65,4 +66,11 @@ def hub_errors(source: str) -> Iterator[None]:
         raise OSError(
             f"{source} could not be loaded completely ({error}); "
             "try again with a connection or give a complete local folder."
+        ) from error
+    except (RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError, ValueError) as error:
+        if "memory" in str(error).lower():
+            raise
+        raise ValueError(
+            f"{source} holds a configuration or weights that do not fit each other "
+            f"({one_line(f'{type(error).__name__}: {error}', 240)}); get the model again"
         ) from error

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goca.lookup import look_up
+from goca.messages import one_line
 from goca.models.devices import check_device, find_dtype
 from goca.models.hub import hub_errors, pipeline_index
 from goca.models.specs import MODELS, ModelSpec
+from goca.notes import captured_messages, notify
 
 if TYPE_CHECKING:
     import torch
@@ -80,8 +82,9 @@ def load(
         old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.float16 if old else torch.bfloat16
         dtype = torch.float32 if embedded or device.type == "cpu" else half
-    with memory_errors(name), _one_at_a_time, neutral():
+    with memory_errors(name), _one_at_a_time, neutral(), captured_messages() as messages:
         pipeline = _read_pipeline(name, dtype, revision)
+        _check_weights(name, pipeline, messages)
         if lora is not None:
             _add_lora(pipeline, lora)
         for part in pipeline.components.values():
@@ -128,6 +131,20 @@ def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
         return getattr(diffusers, class_name).from_pretrained(
             whole, dtype=dtype, revision=whole_revision, **left_out, **denoiser
         )
+
+
+def _check_weights(name: str, pipeline: Any, messages: Sequence[str]) -> None:
+    """Refuse a model whose denoiser or VAE lacks weights, which the libraries would draw at random, and warn where
+    another component may."""
+    import torch
+
+    parts = {key: part for key, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    empty = sorted(key for key, part in parts.items() if any(each.is_meta for each in part.parameters()))
+    if empty:
+        raise ValueError(f"{name} lacks weights of its {' and '.join(empty)}; get the model again")
+    for message in messages:
+        if "newly initialized" in message:
+            notify([f"{name} lacks weights, which are random now ({one_line(message, 160)}); get the model again"])
 
 
 def _read_single_file(path: str, dtype: torch.dtype) -> Any:
