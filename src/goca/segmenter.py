@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
@@ -20,6 +20,7 @@ from torch import Tensor
 from goca._moved import warn
 from goca.ambient import neutral
 from goca.backbones.base import Conditioning
+from goca.backbones.fingerprint import text_fingerprint
 from goca.backbones.noise import Timestep
 from goca.backbones.turns import evaluating
 from goca.classes import BACKGROUND
@@ -105,7 +106,7 @@ class Segmenter:
         self.fast = fast
         self.keep_aspect = keep_aspect
         self._method = self.resolve(model.spec.preset if method is None else method)
-        self._conditionings: dict[tuple[str, ...], Conditioning] = {}
+        self._conditionings: dict[Hashable, Conditioning] = {}
 
     @classmethod
     def from_pretrained(
@@ -331,13 +332,16 @@ class Segmenter:
 
     @in_turn
     def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
-        """Encode one text per image; texts seen lately are not encoded again, so that the text encoder can rest."""
-        key = tuple(texts)
-        if key not in self._conditionings:
+        """Encode one text per image; texts seen lately are not encoded again, so that the text encoder can rest, unless
+        its weights, adapters, words, number type or device have changed."""
+        backbone, pipeline = self.model.backbone, self.model.pipeline
+        fingerprint = text_fingerprint(pipeline)
+        key = (tuple(texts), backbone.device, backbone.dtype, fingerprint)
+        if fingerprint is None or key not in self._conditionings:
             if len(self._conditionings) >= KEPT_PROMPTS:
                 del self._conditionings[next(iter(self._conditionings))]
-            with evaluating(*self.model.pipeline.components.values()):
-                self._conditionings[key] = self.model.backbone.encode_prompt(texts)
+            with evaluating(*pipeline.components.values()):
+                self._conditionings[key] = backbone.encode_prompt(texts)
         return self._conditionings[key]
 
     @in_turn

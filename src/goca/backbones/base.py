@@ -70,7 +70,7 @@ class Backbone(ABC):
     def __init__(self, pipeline: Any, reference_layer: str) -> None:
         self.pipeline = pipeline
         self.reference_layer = reference_layer
-        self._levels: dict[tuple[Timestep, float | None], NoiseLevel] = {}
+        self._levels: dict[tuple[Timestep, float | None, str], NoiseLevel] = {}
         self.layers: tuple[str, ...] = self.find_layers(self.denoiser)
         look_up(self.layers, reference_layer, "reference layer")
 
@@ -247,9 +247,10 @@ class Backbone(ABC):
 
     def noise_level(self, timestep: Timestep, latents: Float[Tensor, "batch channels height width"]) -> NoiseLevel:
         """How latents of this size are noised at ``timestep`` of 1000."""
-        key = (timestep, self.mu(latents))
+        scheduler, mu = self.pipeline.scheduler, self.mu(latents)
+        key = (timestep, mu, scheduler.to_json_string())
         if key not in self._levels:
-            self._levels[key] = noise_level(self.pipeline.scheduler, *key)
+            self._levels[key] = noise_level(scheduler, timestep, mu)
         return self._levels[key]
 
     @neutral()
