@@ -42,17 +42,20 @@ def evaluate(
     """
     with clean_stdout():
         from goca.evaluation.csv_table import check_csv, write_csv
-        from goca.evaluation.several import run_models
+        from goca.evaluation.outputs import check_out
+        from goca.evaluation.several import model_folders, run_models
         from goca.method import find_methods
         from goca.method_settings import change
 
         settings = method.settings
         threshold = settings.pop("threshold", None)
         methods = change(find_methods(split_list([presets]), refine), settings)
-        check_csv(table)
+        check_csv(table, overwrite=what.overwrite or what.resume, inputs=what.inputs)
         chosen = {each.arguments()["name"]: each for each in models.each()}
         for each in chosen.values():
             each.check(methods.values())
+        for folder in model_folders(list(chosen), what.out):
+            check_out(folder, what.resume, what.overwrite)
         experiment = what.open(threshold)
         with progress("evaluating") as report:
 

@@ -288,6 +288,7 @@ class EvaluationOptions:
         Path | None, typer.Option(help="Folder for records.jsonl (one line per image), results.json and report.html.")
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the results in the folder of --out.")] = False
+    overwrite: OverwriteOption = False
 
     def open(self, threshold: float | None = None) -> Experiment:
         """Open the data set, after a look at the folder.
@@ -295,16 +296,22 @@ class EvaluationOptions:
         Args:
             threshold: of the background, for all methods.
         """
-        from goca.evaluation.experiment import Experiment, check_out
+        from goca.evaluation.experiment import Experiment
+        from goca.evaluation.outputs import check_out
 
-        check_out(self.out, self.resume)
+        check_out(self.out, self.resume, self.overwrite)
         names = ("dataset", "root", "split", "protocol", "captions", "alignment", "limit", "seed")
         return Experiment.open(**{name: getattr(self, name) for name in names}, threshold=threshold)
 
     @property
+    def inputs(self) -> list[str]:
+        """Files that are read."""
+        return [] if self.captions in (None, "classes") else [str(self.captions)]
+
+    @property
     def writing(self) -> dict[str, Any]:
         """Arguments of :meth:`goca.evaluation.experiment.Experiment.run`, but for the folder."""
-        return {"batch": self.batch, "resume": self.resume}
+        return {"batch": self.batch, "resume": self.resume, "overwrite": self.overwrite}
 
 
 def grouped(command: Function) -> Function:

@@ -60,6 +60,15 @@ class Dataset(ABC):
                 message names the file.
         """
 
+    def digest(self, index: int) -> str | None:
+        """Of what the sample is read from, so that a run that is continued notices a change; ``None`` where it is drawn
+        by the data set itself.
+
+        Raises:
+            ValueError: a file cannot be read; the message names it.
+        """
+        return None
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -59,6 +59,9 @@ class CocoObject(FileDataset):
         classes = np.array([known[value] for value in values.tolist()], np.uint8)
         return classes[places].reshape(ids.shape)
 
+    def read_beside(self, index: int) -> str:
+        return str(sorted(self.segments[index].items()))
+
 
 def _read_panoptic(content: Any) -> tuple[list[tuple[str, str]], tuple[dict[int, int], ...]]:
     """Names of image and label file, and class of each segment, per annotation."""

@@ -16,6 +16,7 @@ from goca.classes import BACKGROUND
 from goca.datasets.base import Dataset, Sample
 from goca.datasets.labels import map_ids, read_ids, turn_labels
 from goca.lookup import look_up
+from goca.storage.digest import digest
 from goca.text.spans import is_punctuation
 
 CLASS_LISTS = Path(__file__).parent / "classes"
@@ -91,6 +92,19 @@ class FileDataset(Dataset):
             )
         unconverted = None if stored.mode == "RGB" else turn(stored, orientation(stored))
         return Sample(self.names[index], image, labels, stored=unconverted)
+
+    def digest(self, index: int) -> str:
+        pair = self.pairs[index]
+        try:
+            parts = [path.read_bytes() for path in (pair.image, pair.labels)]
+        except OSError as error:
+            raise ValueError(f"{error.filename} cannot be read ({error.strerror}); check it") from None
+        return digest(*parts, self.read_beside(index).encode())
+
+    def read_beside(self, index: int) -> str:
+        """What else the sample depends on than its two files: here how ids become classes."""
+        table = getattr(self, "table", None)
+        return "" if table is None else str(table.tolist())
 
     def find_folder(self, *candidates: Path) -> Path:
         """The first of some folders that exists.

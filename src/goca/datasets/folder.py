@@ -48,6 +48,9 @@ class Folder(FileDataset):
         sample = super().__getitem__(index)
         return replace(sample, caption=self.captions.get(sample.name))
 
+    def read_beside(self, index: int) -> str:
+        return f"{super().read_beside(index)} {self.captions.get(self.names[index])!r}"
+
 
 def _read_captions(path: Path, names: list[str]) -> dict[str, str]:
     from goca.storage.captions import check_captions, load_captions  # torch comes with it

@@ -30,6 +30,9 @@ class PublishedWords(Dataset):
         sample = self.dataset[index]
         return replace(sample, labels=self.table[sample.labels])
 
+    def digest(self, index: int) -> str | None:
+        return self.dataset.digest(index)
+
 
 class Selection(Dataset):
     """The images of a data set whose names are among ``names``, in the data set's order.
@@ -46,3 +49,6 @@ class Selection(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         return self.dataset[self.indices[index]]
+
+    def digest(self, index: int) -> str | None:
+        return self.dataset.digest(self.indices[index])

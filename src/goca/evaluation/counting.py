@@ -18,6 +18,7 @@ from goca.evaluation.metrics import boundary_band, count_boundary
 from goca.lookup import look_up
 from goca.maps.background import BACKGROUND_RULES, best_class
 from goca.maps.resize import resize_maps
+from goca.storage.fields import check_keys, distinct, whole_numbers
 from goca.types import ScoreMaps
 
 
@@ -132,10 +133,28 @@ class Counts:
         return {key: array.tolist() for key, array in vars(self).items()}
 
     @classmethod
-    def from_json(cls, entry: dict[str, list], steps: int) -> Counts:
-        """The inverse of :meth:`to_json` for ``steps`` thresholds."""
-        shapes = {"cells": (-1, 2), "pixels": (-1, steps + 1), "edges": (-1,), "boundary": (-1, max(1, steps), 3)}
-        return cls(**{key: np.asarray(entry[key], dtype=np.int64).reshape(shape) for key, shape in shapes.items()})
+    def from_json(cls, entry: dict[str, list], steps: int, classes: int) -> Counts:
+        """The inverse of :meth:`to_json` for ``steps`` thresholds and so many classes.
+
+        Raises:
+            ValueError: counts that no image has.
+        """
+        check_keys(entry, ("cells", "pixels", "edges", "boundary"))
+        cells = whole_numbers(entry, "cells", (-1, 2), classes - 1)
+        pixels = whole_numbers(entry, "pixels", (-1, steps + 1))
+        edges = np.array(distinct(entry, "edges", classes - 1), dtype=np.int64)
+        boundary = whole_numbers(entry, "boundary", (-1, max(1, steps), 3))
+        if len(cells) != len(pixels) or len(edges) != len(boundary):
+            raise ValueError("it has another number of cells than of counts")
+        if len(np.unique(cells, axis=0)) < len(cells):
+            raise ValueError("it counts a pair of classes twice")
+        if (boundary[..., 0] > boundary[..., 1:].min(axis=-1)).any():
+            raise ValueError("it has more common boundary pixels than boundary pixels")
+        return cls(cells, pixels, edges, boundary)
+
+    def target_pixels(self, classes: int) -> Int64[np.ndarray, " classes"]:
+        """How many pixels of each class the target has."""
+        return np.bincount(self.cells[:, 0], weights=self.pixels.sum(axis=1), minlength=classes).astype(np.int64)
 
 
 def count(decision: Decision, target: UInt8[np.ndarray, "height width"], classes: int) -> Counts:

@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from goca.storage.atomic import write_atomically
-from goca.storage.outputs import check_folder
+from goca.storage.outputs import check_folder, refuse_existing
 
 
-def check_csv(path: Path | None) -> None:
-    """Raise ``ValueError`` or ``OSError`` early where the file cannot be written."""
+def check_csv(path: Path | None, *, overwrite: bool = False, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse early a file that cannot be written.
+
+    Args:
+        overwrite: replace a file that is there already.
+        inputs: files that the run reads.
+
+    Raises:
+        ValueError: a folder. FileExistsError: it is there already, or an input. OSError: its folder cannot be one.
+    """
     if path is None:
         return
     check_folder(path.parent)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file for the table, for example {path / 'results.csv'}")
+    refuse_existing([path], overwrite, inputs)
 
 
 def write_csv(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:

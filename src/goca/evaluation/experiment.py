@@ -20,6 +20,7 @@ from goca.datasets import open_dataset
 from goca.datasets.base import Dataset
 from goca.datasets.published import PUBLISHED_KEYS
 from goca.datasets.views import PublishedWords, Selection
+from goca.evaluation.outputs import answer_files, check_out, records_file
 from goca.evaluation.protocols import Protocol, adapt_to, find_protocol
 from goca.evaluation.report import write_report
 from goca.evaluation.runner import BATCH, Compute, count_images, evaluate
@@ -33,7 +34,6 @@ from goca.segmenter import Segmenter
 from goca.storage.atomic import write_atomically
 from goca.storage.captions import check_captions, load_captions
 from goca.storage.journal import Journal
-from goca.storage.outputs import check_folder
 from goca.text.align import Rule
 
 DEFAULT_SCENES = 200
@@ -151,6 +151,7 @@ class Experiment:
         batch: int = BATCH,
         out: str | Path | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         model_options: Mapping[str, str] | None = None,
         progress: Callable[[int, int], None] | None = None,
         compute: Compute | None = None,
@@ -162,6 +163,7 @@ class Experiment:
             batch: images that are computed and written down together.
             out: folder for records.jsonl (a line for each image as it finishes), results.json and report.html.
             resume: continue the results in that folder.
+            overwrite: replace the results in that folder.
             model_options: further settings of the model that the segmenter does not tell, such as its revision; a run
                 with others is not continued.
             progress: gets (images done, images in all).
@@ -173,11 +175,11 @@ class Experiment:
             ``settings``, and the entries of :func:`goca.evaluation.summary.summarise`.
 
         Raises:
-            ValueError: a method that the model cannot run, or results of other settings in the folder.
-            OSError: the folder cannot be written to.
+            ValueError: a method that the model cannot run; results in the folder that are damaged, or of other settings,
+                weights or images. OSError: see :func:`goca.evaluation.outputs.check_out`.
         """
         folder = None if out is None else Path(out)
-        check_out(folder, resume)
+        check_out(folder, resume, overwrite)
         spec = segmenter.model.spec
         resolved = {name: segmenter.resolve(method) for name, method in methods.items()}
         dataset, source = self.dataset, self.captions.source
@@ -194,9 +196,15 @@ class Experiment:
         with contextlib.ExitStack() as stack:
             journal = None
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                path = folder / "records.jsonl"
-                journal = stack.enter_context(Journal(path, settings, resume=resume, migrations=MIGRATIONS))
+                journal = Journal(
+                    records_file(folder),
+                    settings,
+                    resume=resume,
+                    overwrite=overwrite,
+                    replaces=answer_files(folder),
+                    migrations=MIGRATIONS,
+                )
+                stack.enter_context(journal)
             results = evaluate(
                 segmenter,
                 self.dataset,
@@ -224,22 +232,15 @@ class Experiment:
             "settings": settings,
         }
         if folder is not None:
-            write_atomically(folder / "results.json", json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
-            write_report(folder / "report.html", answer, segmenter, self.dataset, task, results)
+            results_path, report_path = answer_files(folder)
+            write_atomically(results_path, json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
+            write_report(report_path, answer, segmenter, self.dataset, task, results)
         return answer
 
     def ablate(self, segmenter: Segmenter, method: Method | None = None, **options: Any) -> dict[str, Any]:
         """What head aggregation, layer aggregation and rescaling add to plain averages, see
         :func:`goca.method.ablation`; otherwise as :meth:`run`."""
         return self.run(segmenter, ablation(segmenter.model.spec, method), **options)
-
-
-def check_out(out: Path | None, resume: bool) -> None:
-    """Raise ``ValueError`` where nothing is there to resume, ``OSError`` where the folder cannot be one."""
-    if resume and out is None:
-        raise ValueError("--resume continues the results of a folder; name it with --out")
-    if out is not None:
-        check_folder(out)
 
 
 def uses_published_words(protocol: Protocol, dataset: Dataset) -> bool:

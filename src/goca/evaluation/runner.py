@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,10 +18,11 @@ from goca.method import Method
 from goca.models import memory_errors
 from goca.ranges import check_limit, check_whole
 from goca.segmenter import Segmenter
-from goca.storage.journal import Journal
+from goca.storage.journal import ANEW, Journal
 from goca.text.align import Aligned, EmptyPrompt, align
 
 BATCH = 8
+SHOWN = 3  # names of images in a message
 Compute = Callable[[Dataset, Task, list[range]], Iterable[list[ImageResult]]]
 
 
@@ -56,10 +58,11 @@ def evaluate(
             :meth:`goca.distributed.cluster.Workers.evaluate` spreads it over many.
 
     Raises:
-        ValueError: ``limit`` or ``batch`` below 1.
+        ValueError: ``limit`` or ``batch`` below 1; a journal that holds anything wrong, or results of images that have
+            changed since.
     """
     count = count_images(dataset, limit)
-    done = {} if journal is None else {entry["index"]: ImageResult.from_json(entry, task) for entry in journal.entries}
+    done = {} if journal is None else read_done(journal, dataset, task, count)
     with memory_errors(segmenter.model.spec.name):
         groups = list(pending_groups(count, batch, done))
         finished = count - sum(map(len, groups))
@@ -77,6 +80,34 @@ def evaluate(
             if progress is not None:
                 progress(finished, count)
     return [done[index] for index in range(count)]
+
+
+def read_done(journal: Journal, dataset: Dataset, task: Task, count: int) -> dict[int, ImageResult]:
+    """The results that a journal holds, by index; the last one of each image.
+
+    Raises:
+        ValueError: a line that is damaged or of an image that is not there; images that have changed since.
+    """
+
+    def read(entry: dict[str, Any]) -> ImageResult:
+        result = ImageResult.from_json(entry, task)
+        if result.index >= count or result.name != dataset.names[result.index]:
+            raise ValueError(f"image {result.index} of this run is not {result.name}")
+        return result
+
+    done = {result.index: result for result in journal.read(read)}
+    changed = [
+        result.name
+        for result in done.values()
+        if result.source is not None and result.source != dataset.digest(result.index)
+    ]
+    if changed:
+        names = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
+        raise ValueError(
+            f"the image, labels or caption of {names} ({len(changed)} of the {len(done)} images that {journal.path} "
+            f"holds) changed since; put them back, or {ANEW}"
+        )
+    return done
 
 
 def count_images(dataset: Dataset, limit: int | None) -> int:
@@ -109,7 +140,11 @@ def evaluate_indices(segmenter: Segmenter, dataset: Dataset, indices: Sequence[i
             samples.append((index, dataset[index]))
         except (ValueError, OSError) as error:
             failed.append(ImageResult(index, dataset.names[index], error=str(error)))
-    return sorted([*evaluate_batch(segmenter, samples, task), *failed], key=lambda result: result.index)
+    results = [
+        result if result.error is not None else replace(result, source=dataset.digest(result.index))
+        for result in evaluate_batch(segmenter, samples, task)
+    ]
+    return sorted([*results, *failed], key=lambda result: result.index)
 
 
 def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], task: Task) -> list[ImageResult]:

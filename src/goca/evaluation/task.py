@@ -18,7 +18,11 @@ from goca.datasets.base import VOID, Dataset, Sample
 from goca.evaluation.counting import Counts
 from goca.evaluation.protocols import Protocol
 from goca.method import Method
+from goca.models.fingerprint import fingerprint
 from goca.segmenter import Segmenter
+from goca.storage.digest import json_digest
+from goca.storage.fields import check_keys, distinct, optional_text, text, whole
+from goca.storage.journal import UNKNOWN
 from goca.text.align import Rule
 from goca.text.grammar import write
 
@@ -103,6 +107,7 @@ class ImageResult:
         named: classes that were looked for.
         missing: classes of the target that could have been looked for, but the caption did not name them.
         error: why the image failed, in a sentence; then the rest is empty.
+        source: digest of the files that the image was read from, see :meth:`goca.datasets.base.Dataset.digest`.
     """
 
     index: int
@@ -111,6 +116,7 @@ class ImageResult:
     named: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
     error: str | None = None
+    source: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For a line of a journal."""
@@ -118,16 +124,30 @@ class ImageResult:
             return {"index": self.index, "name": self.name, "error": self.error}
         counts = {name: each.to_json() for name, each in self.counts.items()}
         found = {"named": list(self.named), "missing": list(self.missing)}
-        return {"index": self.index, "name": self.name, **found, "counts": counts}
+        source = {} if self.source is None else {"source": self.source}
+        return {"index": self.index, "name": self.name, **source, **found, "counts": counts}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any], task: Task) -> ImageResult:
-        """The inverse of :meth:`to_json` for results of ``task``."""
+        """The inverse of :meth:`to_json` for results of ``task``.
+
+        Raises:
+            ValueError: a field that is missing, of another type, or of a value that it cannot have.
+        """
+        index, name = whole(entry, "index"), text(entry, "name")
         if "error" in entry:
-            return cls(entry["index"], entry["name"], error=entry["error"])
+            check_keys(entry, ("index", "name", "error"))
+            return cls(index, name, error=text(entry, "error"))
+        check_keys(entry, ("index", "name", "named", "missing", "counts"), ("source",))
+        check_keys(entry["counts"], tuple(task.methods))
+        classes = len(task.classes)
         steps = {name: len(task.protocol.thresholds_for(each)) for name, each in task.methods.items()}
-        counts = {name: Counts.from_json(each, steps[name]) for name, each in entry["counts"].items()}
-        return cls(entry["index"], entry["name"], counts, tuple(entry["named"]), tuple(entry["missing"]))
+        counts = {name: Counts.from_json(entry["counts"][name], steps[name], classes) for name in task.methods}
+        targets = [each.target_pixels(classes) for each in counts.values()]
+        if any((target != targets[0]).any() for target in targets):
+            raise ValueError("its methods were compared with different targets")
+        named, missing = (distinct(entry, key, classes - 1) for key in ("named", "missing"))
+        return cls(index, name, counts, named, missing, source=optional_text(entry, "source"))
 
 
 def forward_batch(segmenter: Segmenter, batch: int) -> int:
@@ -158,6 +178,7 @@ def configuration(
     return {
         "goca": goca.__version__,
         "model": spec.name,
+        "weights": fingerprint(segmenter.model.pipeline),
         "image size": spec.image_size,
         "keep aspect": segmenter.keep_aspect,
         "timestep": spec.timestep,
@@ -168,6 +189,7 @@ def configuration(
         "dataset": dataset.key,
         "images": count,
         "images sha256": hashlib.sha256(names.encode()).hexdigest(),
+        "classes": json_digest(task.classes),
         "captions": captions,
         "alignment": task.alignment,
         "seed": task.seed,
@@ -198,6 +220,11 @@ def add_method_timestep(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "methods": {name: {**each, "timestep": None} for name, each in config["methods"].items()}}
 
 
-MIGRATIONS = (rename_method_settings, add_published_protocol, add_method_timestep)
+def add_digests(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of an earlier format with what is compared since then."""
+    return {**config, "weights": UNKNOWN, "classes": UNKNOWN}
+
+
+MIGRATIONS = (rename_method_settings, add_published_protocol, add_method_timestep, add_digests)
 
 __getattr__ = module_attribute(__name__)
