@@ -94,7 +94,7 @@ def test_ties_go_to_the_background_and_no_class_to_class_1_as_published() -> Non
 @pytest.mark.parametrize("thresholds", [(), THRESHOLDS])
 def test_counts_survive_json(labels: np.ndarray, thresholds: tuple[float, ...]) -> None:
     counts = count(decide(maps(1), INDICES, SIZE, "offset", thresholds), labels, CLASSES)
-    back = Counts.from_json(json.loads(json.dumps(counts.to_json())), len(thresholds))
+    back = Counts.from_json(json.loads(json.dumps(counts.to_json())), len(thresholds), CLASSES)
     for key, array in vars(counts).items():
         np.testing.assert_array_equal(getattr(back, key), array)
 

@@ -55,7 +55,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     changed = {**CONFIG, "seed": 6, "methods": {"paper": {"heads": "average"}}, "size": 64}
     message = (
         r"made with other settings: seed was 5 and is now 6; methods paper heads was null and is now \"average\"; "
-        "size was not there and is now 64; resume with the same settings or choose another --out"
+        "size was not there and is now 64; resume with the same settings, or start anew with --overwrite"
     )
     with pytest.raises(ValueError, match=message):
         Journal(path, changed, resume=True)
@@ -99,5 +99,5 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = written(tmp_path / "journal.jsonl")
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([lines[0], line, lines[2], ""]), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"line 2 of .* is damaged; start again with another --out"):
+    with pytest.raises(ValueError, match=r"line 2 of .* is damaged; start anew with --overwrite or another --out"):
         Journal(path, CONFIG, resume=True)

@@ -38,7 +38,7 @@ def ablate(
         threshold = settings.pop("threshold", None)
         full = replace(PRESETS["paper"], **settings)
         model.check([full])
-        check_csv(table, overwrite=what.overwrite or what.resume, inputs=what.inputs)
+        check_csv(table, resume=what.resume, overwrite=what.overwrite, inputs=what.inputs)
         experiment = what.open(threshold)
         segmenter = model.load()
         with progress("evaluating") as report:

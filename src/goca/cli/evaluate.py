@@ -50,7 +50,7 @@ def evaluate(
         settings = method.settings
         threshold = settings.pop("threshold", None)
         methods = change(find_methods(split_list([presets]), refine), settings)
-        check_csv(table, overwrite=what.overwrite or what.resume, inputs=what.inputs)
+        check_csv(table, resume=what.resume, overwrite=what.overwrite, inputs=what.inputs)
         chosen = {each.arguments()["name"]: each for each in models.each()}
         for each in chosen.values():
             each.check(methods.values())

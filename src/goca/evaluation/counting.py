@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ class Counts:
         return {key: array.tolist() for key, array in vars(self).items()}
 
     @classmethod
-    def from_json(cls, entry: dict[str, list], steps: int, classes: int) -> Counts:
+    def from_json(cls, entry: Any, steps: int, classes: int) -> Counts:
         """The inverse of :meth:`to_json` for ``steps`` thresholds and so many classes.
 
         Raises:

@@ -11,12 +11,17 @@ from typing import Any
 from goca.storage.atomic import write_atomically
 from goca.storage.outputs import check_folder, refuse_existing
 
+START = b"model,dataset,protocol,preset,images,"
 
-def check_csv(path: Path | None, *, overwrite: bool = False, inputs: Sequence[str | Path] = ()) -> None:
+
+def check_csv(
+    path: Path | None, *, resume: bool = False, overwrite: bool = False, inputs: Sequence[str | Path] = ()
+) -> None:
     """Refuse early a file that cannot be written.
 
     Args:
-        overwrite: replace a file that is there already.
+        resume: replace a table of an earlier run.
+        overwrite: replace whatever is there already.
         inputs: files that the run reads.
 
     Raises:
@@ -27,7 +32,15 @@ def check_csv(path: Path | None, *, overwrite: bool = False, inputs: Sequence[st
     check_folder(path.parent)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file for the table, for example {path / 'results.csv'}")
-    refuse_existing([path], overwrite, inputs)
+    refuse_existing([path], overwrite or (resume and is_table(path)), inputs)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table of an evaluation."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(START)) == START
 
 
 def write_csv(path: Path, answers: Sequence[Mapping[str, Any]]) -> None:

@@ -175,8 +175,8 @@ class Experiment:
             ``settings``, and the entries of :func:`goca.evaluation.summary.summarise`.
 
         Raises:
-            ValueError: a method that the model cannot run; results in the folder that are damaged, or of other settings,
-                weights or images. OSError: see :func:`goca.evaluation.outputs.check_out`.
+            ValueError: a method that the model cannot run; results in the folder that are damaged, or of other
+                settings, weights or images. OSError: see :func:`goca.evaluation.outputs.check_out`.
         """
         folder = None if out is None else Path(out)
         check_out(folder, resume, overwrite)

@@ -36,11 +36,9 @@ def check_out(out: Path | None, resume: bool, overwrite: bool = False) -> None:
     check_folder(out)
     remove_leftovers(out, out.parent)
     results, report = answer_files(out)
-    if not records_file(out).exists():
-        refuse_existing([results, report], overwrite)
-    elif not resume and not overwrite:
+    if records_file(out).exists() and not resume and not overwrite:
         raise ValueError(f"{records_file(out)} holds results already; continue them with --resume, or {REPLACE}")
-    elif not is_answer(results):
+    if not (resume and is_answer(results)):
         refuse_existing([results, report], overwrite)
 
 

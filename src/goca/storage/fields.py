@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 LARGEST = 2**48  # pixels or tokens: more than any run counts
 
 
-def check_keys(entry: Mapping[str, Any], needed: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Raise ``ValueError`` where a field is missing or unknown."""
+def check_keys(entry: Any, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Raise ``ValueError`` where a value is no object, or a field of it is missing or unknown."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{_show(entry)} is no object with {', '.join(needed)}")
     missing = [key for key in needed if key not in entry]
     unknown = [key for key in entry if key not in (*needed, *optional)]
     if missing or unknown:
@@ -38,7 +39,7 @@ def number(entry: Mapping[str, Any], key: str, low: float, high: float) -> float
     Raises:
         ValueError: something else.
     """
-    value = entry.get(key)
+    value: Any = entry.get(key)
     if type(value) not in (int, float) or not low <= value <= high:
         raise ValueError(f"{key!r} is {_show(value)} and no number from {low:g} to {high:g}")
     return float(value)
@@ -65,10 +66,8 @@ def optional_text(entry: Mapping[str, Any], key: str) -> str | None:
     return None if entry.get(key) is None else text(entry, key)
 
 
-def whole_numbers(
-    entry: Mapping[str, Any], key: str, shape: Sequence[int], high: int = LARGEST
-) -> Int64[np.ndarray, ...]:
-    """Nested lists of whole numbers from 0 to ``high``; one side of ``shape`` may be -1.
+def whole_numbers(entry: Mapping[str, Any], key: str, shape: Sequence[int], high: int = LARGEST) -> np.ndarray:
+    """Nested lists of whole numbers from 0 to ``high`` as an int64 array; one side of ``shape`` may be -1.
 
     Raises:
         ValueError: something else.
