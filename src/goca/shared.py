@@ -22,7 +22,7 @@ class SharedChange:
 
     def __init__(self, make: Callable[[Any], Undo | None]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a context may be left by the garbage collector, at any moment
         self._count: dict[int, int] = {}
         self._undo: dict[int, list[Undo]] = {}
 

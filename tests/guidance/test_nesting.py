@@ -262,12 +262,12 @@ def test_an_interrupted_call_is_segmented_by_its_last_step(family: str, masks: s
     with guide(pipeline, masks, segment=True) as guidance:
         draw(pipeline, callback_on_step_end=interrupt_at(1), **sizes)
         assert len(calls) == 2  # no further forward for the segmentation
-        stopped = guidance._drawn.aggregations[0]
+        stopped = guidance._drawn.recorded[0].finish()
         image = np.zeros((32, 48, 3), np.uint8)
         assert guidance.segmentation(image, CLASSES).labels.shape == (32, 48)
         guidance._chosen = lambda timesteps: 1  # type: ignore[method-assign]
         draw(pipeline, **sizes)
-        expected = guidance._drawn.aggregations[0]
+        expected = guidance._drawn.recorded[0].finish()
     handle.remove()
     assert torch.equal(stopped.token_maps, expected.token_maps)
 
@@ -276,9 +276,9 @@ def test_a_callback_that_stops_nothing_changes_no_segmentation() -> None:
     pipeline = tiny.unet.build()
     with guide(pipeline, segment=True) as guidance:
         draw(pipeline)
-        expected = guidance._drawn.aggregations[0]
+        expected = guidance._drawn.recorded[0].finish()
         draw(pipeline, callback_on_step_end=interrupt_at(99))
-        found = guidance._drawn.aggregations[0]
+        found = guidance._drawn.recorded[0].finish()
     assert torch.equal(found.token_maps, expected.token_maps)
 
 
@@ -287,11 +287,29 @@ def test_a_call_that_ends_early_is_segmented_by_its_last_step(end: float, last: 
     pipeline = tiny.sdxl.build()
     with guide(pipeline, segment=True, trace=True) as guidance:
         draw(pipeline, denoising_end=end)
-        found, steps = guidance._drawn.aggregations[0], len(guidance.steps)
+        found, steps = guidance._drawn.recorded[0].finish(), len(guidance.steps)
         guidance._chosen = lambda timesteps: min(last, steps - 1)  # type: ignore[method-assign]
         draw(pipeline)
-        expected = guidance._drawn.aggregations[0]
+        expected = guidance._drawn.recorded[0].finish()
     assert torch.equal(found.token_maps, expected.token_maps)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_call_that_fails_after_some_steps_is_segmented_by_its_last_step(error: type[BaseException]) -> None:
+    pipeline = tiny.unet.build()
+
+    def fail(_pipeline: Any, step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if step == 1:
+            raise error("enough")
+        return values
+
+    with guide(pipeline, segment=True, trace=True) as guidance:
+        with pytest.raises(error, match="enough"):
+            draw(pipeline, callback_on_step_end=fail)
+        found, steps = guidance._drawn.recorded[0].finish(), len(guidance.steps)
+        draw(pipeline, callback_on_step_end=interrupt_at(1))
+        expected = guidance._drawn.recorded[0].finish()
+    assert steps == 2 and torch.equal(found.token_maps, expected.token_maps)
 
 
 def test_a_call_stopped_by_something_else_says_so() -> None:
@@ -316,7 +334,7 @@ def test_images_of_every_output_type_are_segmented() -> None:
             assert np.array_equal(found.labels, expected.labels)
         for given, message in (
             (draw(pipeline)[0], "latents are no image"),
-            (array[None], r"\(1, 32, 48, 3\); pass one image"),
+            (array[None], r"\(1, 32, 48, 3\); pass one image as"),
             (tensor[None], r"\(1, 3, 32, 48\)"),
             (array * 255, "values outside 0 to 1; pass one image"),
             (array * np.nan, "values outside 0 to 1"),

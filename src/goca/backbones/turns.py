@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,7 @@ class _Caller(threading.local):
 
 
 _caller = _Caller()
-_registry = threading.Lock()
+_registry = threading.RLock()
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
@@ -78,8 +78,8 @@ class Turn:
 
 def models_turn(pipeline: Any) -> Turn:
     """Of the pipeline's models and tokenizers, which pipelines may share."""
-    parts = [part for name, part in pipeline.components.items() if name != "scheduler" and hasattr(part, "__dict__")]
-    return Turn(parts)
+    parts = {name: part for name, part in pipeline.components.items() if name != "scheduler"}
+    return Turn(part for part in parts.values() if hasattr(part, "__dict__") and isinstance(part, Hashable))
 
 
 def pipeline_turn(pipeline: Any) -> Turn:

@@ -9,8 +9,8 @@ from torch import Tensor
 from goca.images import ImageError, read_image
 
 WANTED = (
-    "pass one image as the pipeline gives it: a PIL image, an array (height, width, 3) or a tensor (3, height, width), "
-    "with values from 0 to 1"
+    "pass one image as the pipeline gives it with output_type 'pil', 'np' or 'pt' (latents are no image): a PIL image, "
+    "an array (height, width, 3) or a tensor (3, height, width), with values from 0 to 1"
 )
 
 
@@ -23,8 +23,7 @@ def picture(output: Image | np.ndarray | Tensor) -> Image:
     """
     if isinstance(output, Tensor):
         if output.ndim != 3 or output.shape[0] != 3:
-            hint = "; latents are no image, let the pipeline decode them (output_type='pil')"
-            raise ImageError(f"the tensor has shape {tuple(output.shape)}{hint}; {WANTED}")
+            raise ImageError(f"the tensor has shape {tuple(output.shape)}; {WANTED}")
         output = output.detach().permute(1, 2, 0).cpu()
         output = (output.float() if output.is_floating_point() else output).numpy()
     if not isinstance(output, np.ndarray) or not np.issubdtype(output.dtype, np.floating):

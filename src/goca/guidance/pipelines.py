@@ -84,7 +84,7 @@ class _Guide:
 
 
 _guides: dict[int, list[_Guide]] = {}  # by the id of the pipeline, which the contexts keep alive
-_registry = threading.Lock()
+_registry = threading.RLock()
 
 
 @contextmanager

@@ -71,7 +71,12 @@ class Plan:
 
 
 class Run:
-    """Hooks of the denoiser during one call of the pipeline; they leave other calls of the denoiser alone."""
+    """Hooks of the denoiser during one call of the pipeline; they leave other calls of the denoiser alone.
+
+    Attributes:
+        steps: what was done, where it is traced.
+        kept: what was recorded of each image at the chosen step, or at the last one that ran before it.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -102,10 +107,6 @@ class Run:
             return None
         with neutral():
             return self._after(output)
-
-    def aggregations(self) -> list[Aggregation | None]:
-        """Of each image, at the chosen step or the last one that ran before it."""
-        return [None if each is None else each.finish() for each in self.kept]
 
     def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         images = range(len(self.plan.prompts))

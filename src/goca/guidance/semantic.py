@@ -18,7 +18,7 @@ from goca.guidance.outputs import picture
 from goca.guidance.pipelines import CALLBACKS, around_calls, guidance_layout, latent_size, plain_layout, prompts_of
 from goca.guidance.run import GuidanceStep, Plan, Run
 from goca.lookup import Names, look_up
-from goca.maps.aggregate import Aggregation
+from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.method import MASKS
 from goca.notes import notify
 from goca.ranges import LARGEST_SCALE, check_number, check_whole
@@ -42,12 +42,12 @@ NO_NEGATIVE = "{name} guides only against a second prompt; pass negative_prompt=
 @dataclass
 class Drawn:
     """What is known of one call of the pipeline: its steps if they are traced, sentences for the user, and of each
-    image its prompt and what a segmentation needs, if that was asked for."""
+    image its prompt and what was recorded for a segmentation, if that was asked for."""
 
     steps: Sequence[GuidanceStep] = ()
     notes: Sequence[str] = ()
     prompts: Sequence[PromptTokens] = ()
-    aggregations: Sequence[Aggregation | None] = ()
+    recorded: Sequence[MapAggregator | None] = ()
 
 
 class SemanticGuidance:
@@ -136,9 +136,10 @@ class SemanticGuidance:
             ValueError: nothing was recorded, a class that the prompt does not mention, or no image.
         """
         drawn, segmenter = self._drawn, self.segmenter
-        aggregation = drawn.aggregations[index] if index < len(drawn.aggregations) else None
-        if aggregation is None:
+        recorded = drawn.recorded[index] if index < len(drawn.recorded) else None
+        if recorded is None:
             raise ValueError(NOTHING_RECORDED)
+        aggregation = recorded.finish()
         prompt = self._class_prompt(classes, drawn.prompts[index], aggregation)
         maps = segmenter.class_maps(aggregation, prompt, segmenter.resolve())
         result = segmenter.segmentation(picture(image), maps)
@@ -219,8 +220,10 @@ class SemanticGuidance:
             stack.push(run.stop)
             stack.callback(denoiser.register_forward_pre_hook(run.before, with_kwargs=True).remove)
             stack.callback(denoiser.register_forward_hook(run.after, with_kwargs=True).remove)
-            yield
-        self._drawn = Drawn(run.steps, notes, prompts, run.aggregations())
+            try:
+                yield
+            finally:
+                self._drawn = Drawn(run.steps, notes, prompts, run.kept)
         notify(notes)
 
     def _chosen(self, timesteps: list[float]) -> int | None:
