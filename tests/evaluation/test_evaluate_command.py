@@ -234,6 +234,8 @@ def test_several_models_and_methods(toy_run: Run, monkeypatch: pytest.MonkeyPatc
         (("--csv", "."), ". is a folder; name a file for the table"),
         (("--csv", "file/x.csv"), "cannot write to the folder file (file is a file)"),
         (("--model", "scenes-dit,scenes-ditt"), "unknown model 'scenes-ditt' (did you mean 'scenes-dit'?)"),
+        (("--model", ","), "name at least one model, for example scenes-dit"),
+        (("--model", ""), "name at least one model"),
         (("--model", "scenes-dit,sana", "--layers", "mse"), "sana has no self-attention maps"),
         (("--model", "scenes-dit,scenes-unet", "--lora", "x"), "--lora belongs to one model; leave it out"),
         (("--presets", "paper,best"), "unknown preset 'best'; choose one of"),

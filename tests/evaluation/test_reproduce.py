@@ -231,6 +231,8 @@ def test_images_that_fail(run: Run, data: Path, checkpoints: list[str]) -> None:
         ),
         (("--datasets", "voc,coco"), "unknown data set 'coco'"),
         (("--models", "sd155"), "unknown model 'sd155' (did you mean 'sd15'?)"),
+        (("--models", ","), "name at least one model"),
+        (("--datasets", ""), "name at least one data set"),
         (("--root", "gone"), "there is no folder gone; name the folder of the data sets with --root"),
         (("--models", "scenes-dit", "--out", "file"), "cannot write to the folder file (file is a file)"),
     ],

@@ -60,5 +60,5 @@ def ablation_table(answer: dict[str, Any]) -> Table:
     for result in answer["results"]:
         name = result["preset"]
         parts = marks.get(name) or tuple("x" if part == name else "" for part in ("head", "layer", "rescale"))
-        table.add_row(*parts, *figures(result))
+        table.add_row(*parts, *figures(result, between=" "))
     return table

@@ -78,9 +78,16 @@ def split_list(values: Sequence[str]) -> list[str]:
 
 
 def split_models(values: Sequence[str]) -> list[str]:
-    """The models of such an option, each once; a path that is there may hold commas."""
-    names = (name for value in values for name in ([value] if Path(value).exists() else split_list([value])))
-    return list(dict.fromkeys(names))
+    """The models of such an option, each once; a path that is there may hold commas.
+
+    Raises:
+        ValueError: the option names none.
+    """
+    names = (name for value in values for name in ([value] if value and Path(value).exists() else split_list([value])))
+    found = list(dict.fromkeys(names))
+    if values and not found:
+        raise ValueError("name at least one model, for example scenes-dit; goca models lists them")
+    return found
 
 
 def split_classes(values: Sequence[str]) -> list[str]:

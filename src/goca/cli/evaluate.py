@@ -104,10 +104,10 @@ def figure_columns() -> list[Column]:
     return [Column(Text(name), no_wrap=True) for name in names]
 
 
-def figures(result: dict[str, Any]) -> list[Text | str]:
-    """The cells of one method's row."""
+def figures(result: dict[str, Any], between: str = "\n") -> list[Text | str]:
+    """The cells of one method's row; ``between`` stands between mIoU and its interval."""
     low, high = result["interval"] or (None, None)
-    miou = Text(f"{result['miou']:.3f}" + ("" if low is None else f"\n[{low:.3f}, {high:.3f}]"))
+    miou = Text(f"{result['miou']:.3f}" + ("" if low is None else f"{between}[{low:.3f}, {high:.3f}]"))
     shares = [f"{result[key]:.3f}" for key in ("pixel_accuracy", "boundary_iou")]
     return [miou, *shares, "-" if result["threshold"] is None else f"{result['threshold']:g}"]
 

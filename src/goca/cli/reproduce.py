@@ -64,12 +64,15 @@ def reproduce(
         from goca.evaluation.reproduce.experiment import reproduce as measure
         from goca.evaluation.reproduce.reported import TABLES
 
+        keys = split_list(datasets or [])
+        if datasets and not keys:
+            raise ValueError("name at least one data set, for example --datasets voc")
         with progress("measuring") as report:
             found = measure(
                 tables or tuple(TABLES),
                 root=root,
                 models=split_models(models or []),
-                datasets=split_list(datasets or []),
+                datasets=keys,
                 limit=limit,
                 out=out,
                 load=lambda name: DeviceOptions(name, device, dtype, offload).load(),
