@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from goca.backbones.flux import FluxBackbone
 from goca.backbones.hunyuandit import HunyuanDiTBackbone
 from goca.backbones.sdxl import SDXLBackbone
 from goca.backbones.unet import UNetBackbone
-from goca.models import list_models, load
+from goca.models import list_models, load, wrap
 from goca.models.specs import DEFAULT_MODEL, MODELS
 
 SD15_LAYERS = tuple(
@@ -239,3 +240,49 @@ def test_a_single_file_needs_the_configuration_of_its_kind(tmp_path):
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, path)
     with pytest.raises(OSError, match="stable-diffusion-v1-5 is not in the local cache"):
         load(str(path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("family", "missing"),
+    [
+        ("unet", "tokenizer"),
+        ("unet", "tokenizer/tokenizer.json"),
+        ("dit", "tokenizer"),
+        ("dit", "tokenizer/tokenizer.json"),
+        ("sdxl", "tokenizer_2"),
+        ("sd3", "tokenizer_3"),
+        ("qwenimage", "tokenizer/tokenizer.json"),
+    ],
+)
+def test_a_folder_without_its_tokenizer_is_refused(family, missing, tmp_path):
+    path = parts.save(tiny.FAMILIES[family].build(), tmp_path) / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sentence = rf"lacks its words: files of {missing.split('/')[0]}/ are missing|could not be loaded"
+    with pytest.raises((ValueError, OSError), match=sentence):
+        load(str(tmp_path), device="cpu")
+
+
+def test_a_tokenizer_that_lacks_one_of_its_files_is_refused(tmp_path):
+    """Without its merges CLIP's tokenizer spells every word."""
+    pipeline = tiny.unet.build()
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).touch()
+    pipeline.tokenizer.name_or_path = str(tmp_path)
+    wrap("tiny", pipeline)
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(ValueError, match="the tokenizer of tiny lacks its words"):
+        wrap("tiny", pipeline)
+
+
+@pytest.mark.parametrize("missing", ["unet", "vae", "scheduler", "text_encoder", "tokenizer"])
+def test_a_pipeline_in_memory_without_a_part_is_refused(missing):
+    pipeline = tiny.unet.build()
+    setattr(pipeline, missing, None)
+    with pytest.raises(ValueError, match=f"mine has no {missing}, without which nothing can be segmented"):
+        wrap("mine", pipeline)
+
+
+def test_sd3_may_lack_t5():
+    pipeline = tiny.sd3.build()
+    pipeline.text_encoder_3 = pipeline.tokenizer_3 = None
+    assert wrap("tiny", pipeline).backbone.max_tokens == parts.TEXT_LENGTH

@@ -58,6 +58,7 @@ class Backbone(ABC):
             guidance by regions.
         denoiser_name: the pipeline's attribute that holds the denoiser.
         unused_parts: arguments of ``from_pretrained`` that leave out components which goca does not use.
+        optional_parts: tokenizers and text encoders that a pipeline may lack.
         self_maps: whether its self-attention gives maps, by which layers are weighed and class maps refined.
     """
 
@@ -65,6 +66,7 @@ class Backbone(ABC):
     guidance: ClassVar[Mapping[str, GuidanceLayout]] = {}
     denoiser_name: ClassVar[str] = "transformer"
     unused_parts: ClassVar[Mapping[str, Any]] = {}
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     self_maps: ClassVar[bool] = True
 
     def __init__(self, pipeline: Any, reference_layer: str) -> None:

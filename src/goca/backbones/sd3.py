@@ -27,6 +27,7 @@ class SD3Backbone(JointAttentionBackbone):
 
     pipelines = ("StableDiffusion3Pipeline",)
     guidance: ClassVar = {"StableDiffusion3Pipeline": JOINED}
+    optional_parts = ("text_encoder_3", "tokenizer_3")
     text_first = False
 
     @property

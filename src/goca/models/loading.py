@@ -211,9 +211,15 @@ def wrap(name: str, pipeline: Any) -> LoadedModel:
             architecture by the family's own rule, see :meth:`goca.backbones.Backbone.derive_settings`.
         pipeline: a diffusers pipeline of a supported class, of a subclass, or of a variant with a ControlNet or an
             image beside the text, neither of which takes part.
+
+    Raises:
+        ValueError: a class that no family records, or a part that is missing.
     """
+    from goca.models.completeness import check_parts
+
     class_name = type(pipeline).__name__
     family = backbone_class(type(pipeline), name)
+    check_parts(pipeline, family, name)
     denoiser = getattr(pipeline, family.denoiser_name)
     description = f"{class_name} with settings derived from its architecture"
     spec = MODELS.get(name) or ModelSpec(name, (class_name,), name, image_size=0, description=description)
