@@ -8,20 +8,24 @@ import json
 import os
 import subprocess
 import sys
+import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from rich.table import Table
 from typer.testing import CliRunner
 
 import goca.cli
-from goca import render
+from goca import Segmenter, render
 from goca.cli import app
 from goca.cli.common import print_table, take_any_character
 from goca.lookup import look_up
 from goca.messages import LONGEST_SENTENCE, one_line, sentence, shorten, visible
+from goca.models import wrap
 
 HOSTILE = "a\x1b]0;title\x07\x1b[31m\r\u202eb\u2028c\x9b\udcff"
 SEEN = r"a\x1b]0;title\x07\x1b[31m\r\u202eb\u2028c\x9b\udcff"
@@ -150,3 +154,34 @@ def test_pictures_have_legends_of_one_line() -> None:
     labels = np.zeros((8, 8), dtype=np.uint8)
     picture = render.overlay(Image.new("RGB", (8, 8)), labels, ["a\nb\x1b\udcff"], 0.5)
     assert picture.size == render.overlay(Image.new("RGB", (8, 8)), labels, ["ab"], 0.5).size
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"thing{number}" for number in range(10_000)],
+        ["cat"] * 10_000,
+        [f"cat{number}" for number in range(5000)] * 2,
+        ["x" * 100_000, "cat"],
+        ["|".join(f"cat{number}" for number in range(10_000)), "sky"],
+        ["." * 100_000],
+        ["cat|" * 10_000],
+    ],
+    ids=["many", "the same", "twice", "long", "synonyms", "punctuation", "blank"],
+)
+@pytest.mark.parametrize("model", ["tiny", "scenes-dit"])
+def test_ten_thousand_classes_are_refused_soon_and_briefly(
+    names: list[str], model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    segmenter = segmenter_of(model)
+    capfd.readouterr()
+    started = time.process_time()
+    with pytest.raises(ValueError) as refused:
+        segmenter.prompt(names)
+    assert time.process_time() - started < 10
+    assert len(str(refused.value)) < 900 and not capfd.readouterr().err
+
+
+@lru_cache
+def segmenter_of(model: str) -> Segmenter:
+    return Segmenter(wrap("tiny", tiny.unet.build())) if model == "tiny" else Segmenter.from_pretrained(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 LONGEST_NAME = 80
+LONGEST_LIST = 200
 LONGEST_SENTENCE = 600
 _JOINERS = "\u200c\u200d"  # parts of words and of emoji
 

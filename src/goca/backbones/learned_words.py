@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from goca.notes import captured_messages
 from goca.text.spans import TokenSpans, read_offsets
 
 
@@ -33,7 +34,8 @@ def read_expanded_offsets(pipeline: Any, tokenizer: Any, text: str, max_length: 
         ValueError: the pipeline rewrites the text in another way.
     """
     convert: Callable[..., str] | None = getattr(pipeline, "maybe_convert_prompt", None)
-    sent = text if convert is None else convert(text, tokenizer)
+    with captured_messages():  # a text that is too long is refused later, in one sentence
+        sent = text if convert is None else convert(text, tokenizer)
     if convert is None or sent == text:
         return read_offsets(tokenizer, text, max_length)
     added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)

@@ -7,10 +7,12 @@ never lands on "carpet" and every token of "fire engine" counts.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from goca.lookup import COMMAS, Names, read_names
+from goca.messages import LONGEST_LIST, shorten
 from goca.text.spans import FULL_STOPS, TokenSpans, find_words, is_filler, is_punctuation, normalise, tokens_in
 from goca.types import Concept, Prompt
 
@@ -78,12 +80,18 @@ def build_prompt(
         places = {word: spans[word] for word in entry.words if spans[word]}
         if not places:
             raise ValueError(
-                f"The caption does not mention {entry.name!r}; add the word to the caption or leave the class out."
+                f"The caption does not mention {shorten(entry.name)!r}; "
+                "add the word to the caption or leave the class out."
             )
-        tokens = {word: _tokens_at(found, text, ranges) for word, found in places.items()}
+        tokens: dict[str, set[int]] = {}
+        for word, found in places.items():
+            tokens[word] = _tokens_at(found, text, ranges)
+            if caption is None and not tokens[word]:
+                break
         cut = next((word for word, found in tokens.items() if not found), None)
         if cut is not None and (caption is None or not any(tokens.values())):
-            which = f"class {entry.name!r}" if cut == entry.words[0] else f"word {cut!r} of the class {entry.name!r}"
+            name = shorten(entry.name)
+            which = f"class {name!r}" if cut == entry.words[0] else f"word {shorten(cut)!r} of the class {name!r}"
             raise ValueError(
                 f"The {which} lies beyond the text encoder's limit of {max_length} tokens; "
                 "name fewer classes and synonyms, or shorten the caption."
@@ -110,10 +118,12 @@ def read_entry(entry: str, kind: str = "class") -> Entry:
     """
     parts = tuple(" ".join(part.split()) for part in entry.split("|"))
     if not all(parts):
-        raise ValueError(f"A {kind} is blank in {entry!r}; write each one as a word or as synonyms 'person|man'.")
+        raise ValueError(
+            f"A {kind} is blank in {shorten(entry)!r}; write each one as a word or as synonyms 'person|man'."
+        )
     for part in parts:
         if is_punctuation(part):
-            raise ValueError(f"The {kind} {part!r} is punctuation, which names nothing; write a word.")
+            raise ValueError(f"The {kind} {shorten(part)!r} is punctuation, which names nothing; write a word.")
     return Entry(parts[0], tuple(normalise(part) for part in parts))
 
 
@@ -128,12 +138,14 @@ def _tokens_at(places: Sequence[tuple[int, int]], text: str, ranges: Sequence[To
     return {token for token, filler in found.items() if not filler} or set(found)
 
 
+def _quoted(words: Sequence[str]) -> str:
+    return shorten(", ".join(map(repr, words)), LONGEST_LIST)
+
+
 def _check_unique(words: Sequence[str]) -> None:
-    repeated = sorted({word for word in words if words.count(word) > 1})
+    repeated = sorted(word for word, count in Counter(words).items() if count > 1)
     if repeated:
-        raise ValueError(
-            f"{', '.join(map(repr, repeated))} is named more than once; every word can stand for one class only."
-        )
+        raise ValueError(f"{_quoted(repeated)} is named more than once; every word can stand for one class only.")
 
 
 def _write_text(
@@ -167,6 +179,6 @@ def check_vocabulary(text: str, vocabulary: Iterable[str]) -> None:
     unknown = unknown_words(text, known)
     if unknown:
         raise ValueError(
-            f"This small model has never seen the word {', '.join(map(repr, unknown))}; it knows {', '.join(known)} "
+            f"This small model has never seen the word {_quoted(unknown)}; it knows {', '.join(known)} "
             "(use a big model for photographs, e.g. --model sd15)."
         )
