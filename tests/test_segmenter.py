@@ -138,7 +138,7 @@ def test_background_appears_when_it_is_asked_for(family: str) -> None:
     assert segmenter(photo(0), CLASSES, background=["snow"]).classes[-1] == "background"
     result = segmenter(photo(0), CLASSES, threshold=1.0)
     assert result.classes[-1] == "background"
-    assert (result.labels == 3).mean() > 0.99  # all but the pixels where a class has the highest score
+    assert (result.labels == 3).mean() > 0.9  # all but the pixels where a class has the highest score
 
 
 def test_manual_layers_must_be_known() -> None:

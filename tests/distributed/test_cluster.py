@@ -105,7 +105,7 @@ def test_the_threshold_reaches_the_workers(tmp_path: Path) -> None:
     run(*words, "--ray")
     (row,) = arrow.dataset(tmp_path / "out").to_table().to_pylist()
     assert row["classes"] == ["sky", "grass", "background"]
-    assert (np.asarray(Image.open(BytesIO(row["labels"]))) == 2).mean() > 0.99  # no class scores more than 1
+    assert (np.asarray(Image.open(BytesIO(row["labels"]))) == 2).mean() > 0.9  # no class scores more than 1
 
 
 @pytest.mark.parametrize(
