@@ -8,13 +8,14 @@ in the group ``goca.plugins``. See docs/extending.md.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goca.lookup import Names, read_names
 from goca.method import BASELINES, PRESETS, Method
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ GROUP = "goca.plugins"
 _loaded: list[str] = []
 
 
-def load_plugins(names: Sequence[str] = ()) -> None:
+def load_plugins(names: Names = ()) -> None:
     """Import the installed plugins, then these modules; each once.
 
     Args:
@@ -38,7 +39,7 @@ def load_plugins(names: Sequence[str] = ()) -> None:
     Raises:
         ValueError: a module that is not there or fails.
     """
-    for name in (*(entry.module for entry in entry_points(group=GROUP)), *names):
+    for name in (*(entry.module for entry in entry_points(group=GROUP)), *read_names(names, "plugin")):
         name = str(Path(name).resolve()) if name.endswith(".py") else name
         if name in _loaded:
             continue

@@ -25,7 +25,7 @@ from goca.backbones.noise import Timestep
 from goca.backbones.turns import evaluating
 from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_as_published, fit_to_model, read_image
-from goca.lookup import Names
+from goca.lookup import Names, read_names
 from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.maps.background import assign_labels
 from goca.maps.post import post_process
@@ -238,7 +238,7 @@ class Segmenter:
         threshold: float | None = None,
         seed: int = 0,
         method: Method | str | None = None,
-        layers: Sequence[str | int] | None = None,
+        layers: str | Sequence[str | int] | None = None,
         records: str | Path | None = None,
         overwrite: bool = False,
     ) -> Explanation:
@@ -262,6 +262,7 @@ class Segmenter:
         backbone = self.model.backbone
         text = text_positions(backbone.token_spans(prompt.text))
         observed = [layer for layer in backbone.layers if layer in chosen.cross_layers]
+        layers = read_names(layers, "layer") if isinstance(layers, str) else layers
         kept = observed if layers is None else [observed[layer_index(observed, layer)] for layer in layers]
         views: list[ScoreMaps] = []
         recording = record_file(records, overwrite=overwrite) if records else nullcontext()
@@ -331,11 +332,12 @@ class Segmenter:
         return self.model.backbone.encode_image(torch.stack(tensors))
 
     @in_turn
-    def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
+    def encode_prompts(self, texts: str | Sequence[str]) -> Conditioning:
         """Encode one text per image; texts seen lately are not encoded again, so that the text encoder can rest, unless
         its weights, adapters, words, number type or device have changed."""
         backbone, pipeline = self.model.backbone, self.model.pipeline
         fingerprint = text_fingerprint(pipeline)
+        texts = [texts] if isinstance(texts, str) else texts
         key = (tuple(texts), backbone.device, backbone.dtype, fingerprint)
         if fingerprint is None or key not in self._conditionings:
             if len(self._conditionings) >= KEPT_PROMPTS:

@@ -46,7 +46,7 @@ class Summary:
 
 
 def caption_files(
-    images: Sequence[str],
+    images: str | Sequence[str],
     source: Source,
     out: Path,
     *,
@@ -56,7 +56,7 @@ def caption_files(
     """Caption image files; a caption is filed under the name of the file, without its folder.
 
     Args:
-        images: paths.
+        images: paths, or one path.
         limit: at most so many images.
         source, out, progress: see :func:`caption_all`.
 
@@ -64,6 +64,7 @@ def caption_files(
         ValueError: see :func:`check_files` and :func:`caption_all`. OSError: see :func:`caption_all`.
     """
     check_limit(limit)
+    images = [images] if isinstance(images, str) else images
     check_files(images)
     subjects = {Path(path).name: partial(read_image, path) for path in images[:limit]}
     return caption_all(subjects, source.ask, out, source.settings, concurrency=source.concurrency, progress=progress)

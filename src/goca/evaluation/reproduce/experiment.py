@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from goca.evaluation.reproduce.reported import (
 )
 from goca.evaluation.reproduce.table import Cell, Table, to_csv, to_html, to_latex
 from goca.guidance.generate import GUIDANCE
-from goca.lookup import look_up
+from goca.lookup import Names, look_up, read_names
 from goca.messages import visible
 from goca.method import Method, ablation, find_methods
 from goca.models.loading import find_source, wrap
@@ -95,11 +95,11 @@ class Findings:
 
 
 def reproduce(
-    tables: Sequence[str] = tuple(TABLES),
+    tables: Names = tuple(TABLES),
     *,
     root: str | Path | None = None,
-    models: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    models: Names | None = None,
+    datasets: Names | None = None,
     limit: int | None = None,
     out: str | Path = "goca-reproduce",
     load: Callable[[str], Segmenter] = Segmenter.from_pretrained,
@@ -127,16 +127,17 @@ def reproduce(
         ValueError: an unknown name, nothing at hand for any table, captions that do not fit their data set, or a folder
             with results of other settings. OSError: the folder cannot be written to.
     """
-    tables = list(dict.fromkeys(tables))
+    tables = list(dict.fromkeys(read_names(tables, "table")))
+    datasets, models = read_names(datasets or (), "data set"), read_names(models or (), "model")
     for name in tables:
         look_up(TABLES, name, "table")
     if datasets and tables == ["generation"]:
         raise ValueError(
             "generation is measured on photographs, or on scenes for embedded models; leave --datasets out"
         )
-    for key in datasets or ():
+    for key in datasets:
         look_up(DATASETS, key, "data set")
-    for name in models or ():
+    for name in models:
         find_source(name)
     check_limit(limit)
     if root is not None and not Path(root).is_dir():
@@ -144,7 +145,7 @@ def reproduce(
     folder = Path(out)
     check_folder(folder)
     data = None if root is None else Path(root)
-    request = Request(data, tuple(models or ()), tuple(datasets or ()), limit, folder, load, progress)
+    request = Request(data, tuple(models), tuple(datasets), limit, folder, load, progress)
     found = []
     for name in tables:
         found.append(measure_table(name, request))
