@@ -92,7 +92,7 @@ def test_a_table_becomes_a_data_set(run: Run, tmp_path: Path) -> None:
     assert [each["name"] for each in coco["categories"]] == classes
     for each in coco["annotations"]:
         name = coco["images"][each["image_id"]]["file_name"]
-        target = np.asarray(Image.open(tmp_path / "d/labels" / name)) == each["category_id"]
+        target = np.asarray(Image.open(tmp_path / "d/labels" / name)) == each["category_id"] - 1
         assert np.array_equal(coco_mask.decode(each["segmentation"]), target) and each["area"] == target.sum() > 0
 
     (tmp_path / "d/images/first.png").unlink()

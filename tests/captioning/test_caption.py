@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 import tiny_vlm
 from fake_server import chat, refuse, serve
 from PIL import Image
+from storage.test_mutations import check_mutations
 from typer.testing import CliRunner, Result
 
 import goca.datasets
+from goca.captioning.answers import Answer, Answers
 from goca.captioning.job import caption_all
 from goca.captioning.request import Reply, SourceError
 from goca.captioning.server import Server
@@ -233,20 +236,40 @@ def test_a_killed_run_goes_on_where_it_stopped() -> None:
 
 
 def test_a_partial_file_of_other_settings_or_damaged_is_refused() -> None:
-    with serve(lambda number: refuse(403)) as server:
-        refusal(ask(server, "0.png"))
+    with serve(lambda number: chat("cat") if number == 0 else refuse(403)) as server:
+        refusal(ask(server, "0.png", "1.png", extra=("--concurrency", 1)))
         before = Path("c.json.partial.jsonl").read_bytes()
         sentence = refusal(ask(server, "0.png", extra=("--model", "other")))
         assert 'c.json.partial.jsonl was made with other settings: model was "eye" and is now "other"' in sentence
         assert Path("c.json.partial.jsonl").read_bytes() == before
         Path("c.json.partial.jsonl").write_bytes(before + b"{}\n")
-        assert "line 2 of c.json.partial.jsonl is damaged" in refusal(ask(server, "0.png"))
-        Path("c.json.partial.jsonl").write_bytes(before + b'{"index": 1}\n')
-        assert "c.json.partial.jsonl holds no captions; delete it" in refusal(ask(server, "0.png"))
+        assert "line 3 of c.json.partial.jsonl is damaged" in refusal(ask(server, "0.png"))
+        Path("c.json.partial.jsonl").write_bytes(before + before.splitlines()[1] + b"\n")
+        assert "line 3 of c.json.partial.jsonl is damaged (0.png had its caption" in refusal(ask(server, "0.png"))
+        Path("c.json.partial.jsonl").write_bytes(before)
+        whole = Path("0.png").read_bytes()
+        Image.new("RGB", (20, 20)).save("0.png")
+        assert "0.png changed since c.json.partial.jsonl was begun; put it back" in refusal(ask(server, "0.png"))
+        Path("0.png").write_bytes(whole)
+        Path("c.json").write_text('{"mine.png": {"caption": "dog"}}')
+        assert "c.json exists already; replace it with --overwrite" in refusal(ask(server, "0.png"))
         Path("c.json.partial.jsonl").unlink()
-        Path("c.json").write_text("mine")
-        assert "c.json exists already; delete it" in refusal(ask(server, "0.png"))
-        assert Path("c.json").read_text() == "mine"
+        assert "c.json exists already; replace it with --overwrite" in refusal(ask(server, "0.png"))
+        assert "mine" in Path("c.json").read_text()
+        server.behaviour = lambda number: chat("cat")
+        assert "is an input of this run" in refusal(ask(server, "0.png", extra=("--out", "0.png", "--overwrite")))
+        assert ask(server, "0.png", extra=("--overwrite",)).exit_code == 0 and captions() == {"0.png": "cat"}
+
+
+def test_a_mutation_of_every_field_of_the_answers(tmp_path: Path) -> None:
+    answers = [Answer(0, "a", "cat, dog", None, 5, 1, "sha256:0"), Answer(1, "b", None, "no answer", 3, 2)]
+    lines = [{"config": {"model": "m"}}, *map(asdict, answers)]
+
+    def read(path: Path) -> list[bool]:
+        with Answers(path, {"model": "m"}) as found:
+            return [each.caption is None for each in found.all]
+
+    assert check_mutations(tmp_path / "c.partial.jsonl", lines, True, read) > 80
 
 
 @pytest.mark.parametrize(

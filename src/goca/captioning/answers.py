@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from goca.storage.journal import Journal
+from goca.storage.fields import check_keys, optional_text, text, whole
+from goca.storage.journal import Entry, Journal
+from goca.text.grammar import check_answer
 
 Settings = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one image: a caption, or why there is none; the tokens of all its questions and answers."""
+    """What came of one image: a caption, or why there is none; the tokens of all its questions and answers; and a
+    digest of what was captioned."""
 
     index: int
     name: str
@@ -20,6 +23,7 @@ class Answer:
     failure: str | None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    source: str | None = None
 
 
 class Answers:
@@ -28,18 +32,17 @@ class Answers:
     Attributes:
         all: what the file holds and what was added, oldest first.
 
+    Args:
+        overwrite: replace a file of an earlier run.
+
     Raises:
         ValueError: the file was begun with other settings, or is damaged.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._journal = Journal(path, settings, resume=True)
-        try:
-            self.all = [Answer(**entry) for entry in self._journal.entries]
-        except TypeError:
-            self._journal.close()
-            raise ValueError(f"{path} holds no captions; delete it or choose another file with --out") from None
+    def __init__(self, path: Path, settings: Settings, *, overwrite: bool = False) -> None:
+        self._journal = Journal(path, settings, resume=not overwrite, overwrite=overwrite)
+        self._captioned: set[str] = set()
+        self.all = self._journal.read(self._read)
 
     def __enter__(self) -> Answers:
         return self
@@ -51,3 +54,34 @@ class Answers:
         """Write one answer at once."""
         self._journal.append([asdict(answer)])
         self.all.append(answer)
+
+    def _read(self, entry: Entry) -> Answer:
+        answer = read_answer(entry)
+        if answer.name in self._captioned:
+            raise ValueError(f"{answer.name} had its caption before")
+        if answer.caption is not None:
+            self._captioned.add(answer.name)
+        return answer
+
+
+def read_answer(entry: Entry) -> Answer:
+    """One line.
+
+    Raises:
+        ValueError: a field that is missing, of another type, or of a value that it cannot have.
+    """
+    check_keys(entry, ("index", "name", "caption", "failure", "prompt_tokens", "completion_tokens"), ("source",))
+    caption, failure = optional_text(entry, "caption"), optional_text(entry, "failure")
+    if (caption is None) == (failure is None):
+        raise ValueError("it has not one of a caption and a reason why there is none")
+    if caption is not None:
+        check_answer(caption)
+    return Answer(
+        whole(entry, "index"),
+        text(entry, "name"),
+        caption,
+        failure,
+        whole(entry, "prompt_tokens"),
+        whole(entry, "completion_tokens"),
+        optional_text(entry, "source"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,10 @@ from goca.captioning.sources import Source
 from goca.datasets.base import Dataset, Sample
 from goca.images import read_image
 from goca.ranges import check_limit
-from goca.storage.captions import save_captions
+from goca.storage.atomic import remove_leftovers
+from goca.storage.captions import load_captions, save_captions
+from goca.storage.digest import file_digest, json_digest
+from goca.storage.outputs import check_folder, refuse_existing
 from goca.text.grammar import check_answer
 
 Subject = TypeVar("Subject")
@@ -51,6 +54,7 @@ def caption_files(
     out: Path,
     *,
     limit: int | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
     """Caption image files; a caption is filed under the name of the file, without its folder.
@@ -58,7 +62,7 @@ def caption_files(
     Args:
         images: paths, or one path.
         limit: at most so many images.
-        source, out, progress: see :func:`caption_all`.
+        source, out, overwrite, progress: see :func:`caption_all`.
 
     Raises:
         ValueError: see :func:`check_files` and :func:`caption_all`. OSError: see :func:`caption_all`.
@@ -66,8 +70,18 @@ def caption_files(
     check_limit(limit)
     images = [images] if isinstance(images, str) else images
     check_files(images)
-    subjects = {Path(path).name: partial(read_image, path) for path in images[:limit]}
-    return caption_all(subjects, source.ask, out, source.settings, concurrency=source.concurrency, progress=progress)
+    paths = {Path(path).name: Path(path) for path in images[:limit]}
+    refuse_existing([out], overwrite=True, inputs=paths.values())
+    return caption_all(
+        {name: partial(read_image, str(path)) for name, path in paths.items()},
+        source.ask,
+        out,
+        source.settings,
+        digest=lambda name: file_digest(paths[name]),
+        concurrency=source.concurrency,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def check_files(images: Sequence[str]) -> None:
@@ -88,6 +102,7 @@ def caption_dataset(
     *,
     split: str | None = None,
     limit: int | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
     """Caption the images of a data set.
@@ -96,25 +111,23 @@ def caption_dataset(
         source: ``None`` names the classes that the target labels have.
         split: of the data set, if one was chosen; a file begun with another is not continued.
         limit: at most so many images.
-        out, progress: see :func:`caption_all`.
+        out, overwrite, progress: see :func:`caption_all`.
 
     Raises:
         ValueError, OSError: see :func:`caption_all`.
     """
     check_limit(limit)
     chosen = {"data set": dataset.key} | ({} if split is None else {"split": split})
-    samples = {name: partial(dataset.__getitem__, index) for index, name in enumerate(dataset.names[:limit])}
+    indices = {name: index for index, name in enumerate(dataset.names[:limit])}
+    samples = {name: partial(dataset.__getitem__, index) for name, index in indices.items()}
+    run = partial(
+        caption_all, out=out, digest=lambda name: dataset.digest(indices[name]), overwrite=overwrite, progress=progress
+    )
     if source is None:
-        return caption_all(
-            samples,
-            lambda sample, attempt: Reply(name_classes(dataset, sample)),
-            out,
-            {"source": "classes", **chosen},
-            progress=progress,
-        )
+        settings = {"source": "classes", **chosen, "classes": json_digest(dataset.classes)}
+        return run(samples, lambda sample, attempt: Reply(name_classes(dataset, sample)), settings=settings)
     images = {name: partial(_read_image, read) for name, read in samples.items()}
-    settings = {**source.settings, **chosen}
-    return caption_all(images, source.ask, out, settings, concurrency=source.concurrency, progress=progress)
+    return run(images, source.ask, settings={**source.settings, **chosen}, concurrency=source.concurrency)
 
 
 def caption_all(
@@ -123,7 +136,9 @@ def caption_all(
     out: Path,
     settings: Settings,
     *,
+    digest: Callable[[str], str | None] = lambda name: None,
     concurrency: int = 1,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
     """Ask about every image and write a caption file.
@@ -136,23 +151,30 @@ def caption_all(
         ask: called with what was read and the number of the attempt, from ``concurrency`` threads; ``ValueError`` means
             that there is no answer for this image.
         settings: what the answers depend on; a file begun with others is refused.
+        digest: of what an image is read from, by its name, so that a later call notices a change.
+        overwrite: replace ``out``, and begin anew.
         progress: takes (images done, images in all).
 
     Raises:
-        ValueError: ``out`` exists and was not interrupted; other settings; a damaged partial file.
+        FileExistsError: ``out`` exists and is not of an interrupted run of this kind, and ``overwrite`` is not set.
+        ValueError: other settings; a damaged partial file; an image that changed since.
         OSError: see :class:`SourceError`; what was answered before is kept.
     """
     unfinished = out.with_name(out.name + ".partial.jsonl")
-    if out.exists() and not unfinished.exists():
-        raise ValueError(f"{out} exists already; delete it or choose another file with --out")
-    with Answers(unfinished, settings) as answers:
+    check_folder(out.parent)
+    remove_leftovers(out.parent)
+    if not unfinished.exists():
+        refuse_existing([out], overwrite)
+    with Answers(unfinished, settings, overwrite=overwrite) as answers:
+        if not overwrite:
+            _check_earlier(out, unfinished, answers.all, subjects, digest)
         captions = {answer.name: answer.caption for answer in answers.all if answer.caption is not None}
         resumed = len(captions)
         waiting = [(index, name) for index, name in enumerate(subjects) if name not in captions]
         before = len(subjects) - len(waiting)
 
         def work(index: int, name: str, read: Callable[[], Subject]) -> None:
-            answers.add(_describe(index, name, read, ask))
+            answers.add(_describe(index, name, read, ask, digest))
 
         progress(before, len(subjects))
         tasks = [partial(work, index, name, subjects[name]) for index, name in waiting]
@@ -174,10 +196,35 @@ def caption_all(
     return summary
 
 
-def _describe(index: int, name: str, read: Callable[[], Subject], ask: Callable[[Subject, int], Reply]) -> Answer:
+def _check_earlier(
+    out: Path,
+    unfinished: Path,
+    answers: Sequence[Answer],
+    subjects: Collection[str],
+    digest: Callable[[str], str | None],
+) -> None:
+    """Refuse a caption file that is not of these answers, and answers on images that changed since."""
+    captions = {answer.name: answer.caption for answer in answers if answer.caption is not None}
+    if out.exists() and not load_captions(out).items() <= captions.items():
+        refuse_existing([out])
+    for answer in answers:
+        known = answer.caption is not None and answer.source is not None and answer.name in subjects
+        if known and digest(answer.name) != answer.source:
+            raise ValueError(
+                f"{answer.name} changed since {unfinished} was begun; put it back, or start anew with --overwrite"
+            )
+
+
+def _describe(
+    index: int,
+    name: str,
+    read: Callable[[], Subject],
+    ask: Callable[[Subject, int], Reply],
+    digest: Callable[[str], str | None],
+) -> Answer:
     """Ask about one image until an answer follows the grammar."""
     try:
-        subject = read()
+        subject, source = read(), digest(name)
     except (ValueError, OSError) as error:
         return Answer(index, name, None, str(error))
     failure, tokens = "", (0, 0)
@@ -190,12 +237,12 @@ def _describe(index: int, name: str, read: Callable[[], Subject], ask: Callable[
             break
         tokens = sum(each.prompt_tokens for each in replies), sum(each.completion_tokens for each in replies)
         try:
-            return Answer(index, name, check_answer(_text_of(replies[-1])), None, *tokens)
+            return Answer(index, name, check_answer(_text_of(replies[-1])), None, *tokens, source)
         except ValueError as error:
             failure = f"{error} (asked {len(replies)} times)"
         if replies[-1].final:
             break
-    return Answer(index, name, None, failure, *tokens)
+    return Answer(index, name, None, failure, *tokens, source)
 
 
 def _text_of(reply: Reply) -> str:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from goca.captioning.replies import quote
 from goca.captioning.request import REQUEST, Reply, SourceError
+from goca.models.fingerprint import module_digest
 
 LONGEST_ANSWER = 256
 
@@ -39,6 +40,11 @@ class LocalModel:
                 f"{model} cannot be loaded as a vision-language model ({reason}); "
                 "give a hub id or folder that transformers' image-text-to-text pipeline takes"
             ) from None
+
+    @property
+    def digest(self) -> str:
+        """Of the model's weights."""
+        return module_digest(self._pipeline.model)
 
     def __call__(self, image: Image.Image, attempt: int) -> Reply:
         import torch

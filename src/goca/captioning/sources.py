@@ -55,5 +55,6 @@ def local_source(model: str, device: str | None = None, *, question: str = REQUE
     from goca.captioning.local_model import LocalModel
 
     check_device(device)
-    settings = {"source": "transformers", "model": model, "question": question}
-    return Source(LocalModel(model, device, question=question), settings)
+    loaded = LocalModel(model, device, question=question)
+    settings = {"source": "transformers", "model": model, "weights": loaded.digest, "question": question}
+    return Source(loaded, settings)

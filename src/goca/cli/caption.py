@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from goca.cli.common import clean_stdout, print_json, progress, say
-from goca.cli.options import DeviceOption, JsonOption, count_option
+from goca.cli.options import DeviceOption, JsonOption, OverwriteOption, count_option
 from goca.ranges import LARGEST_PRICE, LONGEST_WAIT, MOST_AT_ONCE, SHORTEST_WAIT
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def caption(
         float | None, typer.Option(min=0, max=LARGEST_PRICE, help="openai: price of a million tokens answered.")
     ] = None,
     device: DeviceOption = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Name the things in images, in the format that 'goca evaluate' reads.
@@ -72,8 +73,8 @@ def caption(
             raise ValueError("give image files or a data set with --dataset, one of the two")
         opened = None
         if dataset is not None:
-            options = {"limit": limit} if dataset == "scenes" and limit is not None else {}  # their number has no end
-            opened = open_dataset(dataset, root=root, split=split, **options)
+            endless = {"limit": limit} if dataset == "scenes" and limit is not None else {}  # their number has no end
+            opened = open_dataset(dataset, root=root, split=split, **endless)
         elif source == "classes":
             raise ValueError("--source classes reads the labels of a data set; name it with --dataset")
         check_files(images or [])
@@ -85,10 +86,11 @@ def caption(
         elif source == "transformers":
             asked = local_source(model or "", device, question=text)
         with progress("captioning") as report:
+            options: dict[str, Any] = {"limit": limit, "overwrite": overwrite, "progress": report}
             if opened is not None:
-                summary = caption_dataset(opened, asked, out, split=split, limit=limit, progress=report)
+                summary = caption_dataset(opened, asked, out, **options, split=split)
             elif asked is not None:
-                summary = caption_files(images or [], asked, out, limit=limit, progress=report)
+                summary = caption_files(images or [], asked, out, **options)
     cost = _cost(summary, input_price, output_price) if source == "openai" else 0.0
     _tell(summary, out, cost, as_json)
     if summary.failures:

@@ -15,6 +15,7 @@ from goca.guidance.sheet import sheet
 from goca.guidance.table import DatasetFolder, Row
 from goca.lookup import Names, read_names
 from goca.method import find_method
+from goca.models.fingerprint import fingerprint
 from goca.storage.atomic import remove_leftovers, staged_folder, write_atomically
 from goca.storage.names import file_names
 from goca.storage.outputs import refuse_existing
@@ -226,6 +227,7 @@ def describe_run(make: Generator, segment: bool, classes: Sequence[str] | None) 
     changed = segment and segmenter.method != find_method(segmenter.model.spec.preset)
     return {
         "model": segmenter.model.spec.name,
+        "weights": fingerprint(segmenter.model.pipeline),
         "guidance": make.guidance,
         "scale": make.scale,
         "steps": make.steps,

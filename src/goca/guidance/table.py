@@ -279,6 +279,8 @@ def check_settings(folder: Path, settings: dict[str, Any], *, overwrite: bool = 
         before = None
     before = {key: value for key, value in before.items() if key != "labels"} if isinstance(before, dict) else {}
     now = json.loads(json.dumps(settings))
+    if before and "weights" in now:
+        before.setdefault("weights", now["weights"])  # folders of earlier versions do not tell
     if before != now and not overwrite:
         names = [name for name in {**now, **before} if name not in before or before[name] != now.get(name)]
         raise ValueError(
