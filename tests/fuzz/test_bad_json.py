@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from goca.captioning.answers import Answers
+from goca.captioning.replies import read_reply
 from goca.datasets import open_dataset
 from goca.golden.verify import verify
 from goca.guidance.table import check_settings
 from goca.models.hub import pipeline_index
+from goca.observation.files import DESCRIPTION, read_npz
 from goca.storage.captions import load_captions
 from goca.storage.journal import Journal
 from goca.storage.json_reader import MAX_DEPTH, parse_json, read_json, read_json_lines
@@ -73,6 +77,12 @@ def verify_file(path: Path) -> Any:
     raise ValueError(f"{path}: {check.message}")
 
 
+def read_explanation(path: Path) -> Any:
+    with path.with_suffix(".npz").open("wb") as stream:
+        np.savez_compressed(stream, **{DESCRIPTION: np.array(path.read_bytes().decode("latin-1"))})  # type: ignore[arg-type]
+    return read_npz(path.with_suffix(".npz"))
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "captions": load_captions,
     "folder": read_folder,
@@ -81,6 +91,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "model index": read_model_index,
     "settings": read_settings,
     "golden": verify_file,
+    "answers": lambda path: Answers(path, {}),
+    "explanation": read_explanation,
 }
 
 
@@ -88,11 +100,30 @@ READERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("document", NO_JSON | OTHER)
 def test_bad_documents_are_refused_in_one_sentence(reader: str, document: str, tmp_path: Path) -> None:
     path = tmp_path / "document.json"
-    path.write_bytes((NO_JSON | OTHER)[document] + b"\n" * (reader == "journal"))
+    path.write_bytes((NO_JSON | OTHER)[document] + b"\n" * (reader in ("journal", "answers")))
     with pytest.raises(ValueError) as refused:
         READERS[reader](path)
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
     assert len(str(refused.value).replace(str(tmp_path), "")) < 400
+
+
+@pytest.mark.parametrize("document", NO_JSON | OTHER)
+def test_a_server_may_answer_anything(document: str) -> None:
+    reply = read_reply((NO_JSON | OTHER)[document])
+    assert reply.problem and not reply.text and reply.problem.isprintable() and len(reply.problem) < 400
+
+
+@pytest.mark.parametrize("damage", range(60))
+def test_damaged_explanations_are_refused_or_read(damage: int, tmp_path: Path) -> None:
+    path, rng = tmp_path / "x.npz", np.random.default_rng(damage)
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **{DESCRIPTION: np.array('{"format": 0}')}, maps=np.zeros((2, 3)))  # type: ignore[arg-type]
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(0, len(content), 4):
+        content[place] = rng.integers(0, 256)
+    path.write_bytes(content[: rng.integers(1, len(content))] if damage % 3 == 0 else content)
+    with pytest.raises(ValueError, match=r"x\.npz (is damaged|holds no explanation|has the format)"):
+        read_npz(path)
 
 
 @pytest.mark.parametrize("document", NO_JSON)

@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from goca.datasets.labels import read_colour_ids, read_ids
+from goca.distributed.cluster import ImageSegmenter
 from goca.images import FORMATS, ImageError, load_bytes, read_image
+from goca.render import data_uri
+from goca.result import Segmentation
 
 DAMAGED = ("bomb.gif", "damaged.blp", "damaged.dds")
 EXTRAS = ("EPS", "ICO", "TGA", "PCX", "PPM", "SGI", "DDS", "PSD")
@@ -61,15 +64,36 @@ def test_two_thousand_damaged_images_are_read_or_named_by_every_reader(tmp_path:
         for index, content in mutations(COUNT):
             path.write_bytes(content)
             readers = [lambda: read_image(path), lambda: read_image(load_bytes(content, str(path)))]  # noqa: B023
-            readers.append([lambda: read_ids(path), lambda: read_colour_ids(path)][index % 2])
+            more = [lambda: read_ids(path), lambda: read_colour_ids(path), lambda: ask(path), lambda: read_row(content)]  # noqa: B023
+            readers.append(more[index % 4])
             for reader in readers:
                 try:
                     reader()
                     outcomes["read"] += 1
                 except ValueError as error:
-                    assert str(path) in str(error) and "\n" not in str(error) and ";" in str(error), index
+                    assert path.name in str(error) and "\n" not in str(error) and ";" in str(error), index
                     outcomes["refused"] += 1
     assert min(outcomes.values()) > COUNT / 10
+
+
+def ask(path: Path) -> None:
+    """As a caption's picture."""
+    data_uri(read_image(path), 64, 90)
+
+
+def read_row(content: bytes) -> None:
+    """As a row of a Ray job, which is marked as failed."""
+    worker = object.__new__(ImageSegmenter)
+    worker.segmenter, worker.request = segment, {}  # type: ignore[assignment]
+    row = worker({"path": "damaged.png", "bytes": content})
+    assert (row["error"] == "") == bool(row["labels"])
+    if row["error"]:
+        raise ValueError(row["error"])
+
+
+def segment(image: Image.Image) -> Segmentation:
+    size = (image.height, image.width)
+    return Segmentation(image, ("all",), np.zeros(size, np.uint8), np.ones((1, 2, 2), np.float32))
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -81,6 +105,8 @@ def test_known_damaged_files_are_refused_from_a_path_and_from_bytes(name: str) -
         load_bytes(path.read_bytes(), name)
     with pytest.raises(ValueError, match=name):
         read_ids(path)
+    with pytest.raises(ValueError, match=r"damaged\.png"):
+        read_row(path.read_bytes())
 
 
 def test_exif_of_wrong_types_is_left_out_but_its_orientation_counts() -> None:

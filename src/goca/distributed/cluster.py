@@ -22,6 +22,7 @@ from goca.evaluation.task import ImageResult, Task
 from goca.export.parquet import Row, earlier_tables, make_failed_row, make_row, schema
 from goca.images import load_bytes
 from goca.lookup import Names, read_names
+from goca.messages import sentence
 from goca.plugins import load_plugins, loaded_plugins
 from goca.ranges import MOST_WORKERS, check_whole
 from goca.segmenter import Segmenter
@@ -173,8 +174,8 @@ class ImageSegmenter:
         try:
             image = load_bytes(row["bytes"], row["path"])
             return make_row(row["path"], self.segmenter(image, **self.request))
-        except (ValueError, OSError) as error:
-            return make_failed_row(row["path"], str(error))
+        except (ValueError, OSError, MemoryError) as error:
+            return make_failed_row(row["path"], sentence(error))
 
 
 def _job_config(ray: Any) -> Any:

@@ -22,6 +22,7 @@ from goca.embedded.data import load_latents, write_caption
 from goca.embedded.objectives import denoising_loss
 from goca.embedded.optimisers import Optimisers, update_average
 from goca.storage.atomic import write_atomically
+from goca.storage.json_reader import read_json_lines
 
 BATCH = 32
 CHECKPOINT_EVERY = 100
@@ -114,5 +115,5 @@ def build_trainable(plan: Training) -> nn.ModuleDict:
 def drop_later_entries(log: Path, samples: int) -> None:
     """Remove what an interrupted training has logged after its last checkpoint."""
     if log.exists():
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["samples"] <= samples]
-        write_atomically(log, "".join(f"{line}\n" for line in kept))
+        kept = [entry for entry in read_json_lines(log) if entry["samples"] <= samples]
+        write_atomically(log, "".join(f"{json.dumps(entry)}\n" for entry in kept))

@@ -17,6 +17,7 @@ from goca.embedded import architectures as arch
 from goca.embedded.data import TRAINING_SEED, load_latents
 from goca.embedded.denoiser import BATCH, Training
 from goca.storage.atomic import write_atomically
+from goca.storage.json_reader import read_json
 
 SCENES = 16_000
 STEPS = 800
@@ -94,7 +95,7 @@ def keep_configuration(folder: Path, configuration: Mapping[str, Any]) -> None:
     """
     path = folder / "config.json"
     if path.exists():
-        if json.loads(path.read_text()) != configuration:
+        if read_json(path) != configuration:
             raise ValueError(f"{folder} holds a training with other settings; name another folder")
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ class DatasetFolder:
         if path in self._replaced or not path.exists():
             return False
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=["PNG"]) as image:
                 image.load()
                 told, size = image.info, image.size
         except (OSError, ValueError, SyntaxError) as error:
@@ -214,7 +214,7 @@ class DatasetFolder:
             annotations = CocoAnnotations(self.classes)
             for name in texts:
                 prompt = read_texts(self.folder / IMAGES / name).get("prompt", texts[name])
-                with Image.open(self.folder / LABELS / name) as picture:
+                with Image.open(self.folder / LABELS / name, formats=["PNG"]) as picture:
                     annotations.add(name, np.asarray(picture), caption=prompt)
             annotations.write(self.folder)
 
@@ -237,7 +237,7 @@ class DatasetFolder:
 
     def _has_labels(self, name: str, size: tuple[int, int]) -> bool:
         try:
-            with Image.open(self.folder / LABELS / f"{name}.png") as picture:
+            with Image.open(self.folder / LABELS / f"{name}.png", formats=["PNG"]) as picture:
                 return picture.size == size and int(np.asarray(picture).max()) < len(self.classes)
         except (OSError, ValueError, SyntaxError):
             return False

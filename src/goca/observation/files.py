@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,14 +158,17 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ValueError: the file is damaged, of another kind, or of a newer version. OSError: it cannot be read.
     """
+    content = io.BytesIO(Path(path).read_bytes())
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+    except Exception as error:  # a damaged archive raises almost anything
         raise ValueError(f"{path} is damaged or no .npz file ({error}); write it again with goca observe") from None
     if DESCRIPTION not in arrays:
         raise ValueError(f"{path} holds no explanation; give a file that goca observe or Explanation.save_npz wrote")
     description = parse_json(str(arrays.pop(DESCRIPTION)), str(path))
+    if not isinstance(description, dict):
+        raise ValueError(f"{path} holds no explanation; give a file that goca observe or Explanation.save_npz wrote")
     if description.get("format") != FORMAT:
         raise ValueError(f"{path} has the format {description.get('format')} of a newer goca; update goca")
     return description, arrays
