@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +198,23 @@ def test_published_images_are_resized_in_their_own_mode_and_then_converted() -> 
     colours = {tuple(colour) for colour in np.asarray(palette.convert("RGB")).reshape(-1, 3).tolist()}
     pixels = ((fit_as_published(palette, 16) + 1) * 127.5).round().permute(1, 2, 0).reshape(-1, 3).tolist()
     assert {tuple(map(int, pixel)) for pixel in pixels} <= colours  # a palette is not blended
+
+
+def test_warnings_of_other_threads_are_not_lost_while_an_image_is_decoded(tmp_path: Path) -> None:
+    path, done = tmp_path / "photo.png", threading.Event()
+    Image.new("RGB", (1000, 1000)).save(path)
+
+    def read() -> None:
+        for _ in range(5):
+            read_image(path)
+        done.set()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        thread, given = threading.Thread(target=read), 0
+        thread.start()
+        while not done.is_set() and given < 10_000:
+            warnings.warn("mine", UserWarning, stacklevel=1)
+            given += 1
+        thread.join()
+    assert given == sum(str(each.message) == "mine" for each in caught)

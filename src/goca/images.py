@@ -168,7 +168,7 @@ def _decode(file: Any, name: str) -> Image.Image:
     too_large = f"{name} has too many pixels to be read safely; make it smaller first"
     try:
         with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", module=r"PIL\b")  # other threads' warnings stay
             image = Image.open(file, formats=known)
             if image.width * image.height > max_pixels():
                 raise ImageError(too_large)
