@@ -21,6 +21,7 @@ from goca._moved import warn
 from goca.ambient import neutral
 from goca.backbones.base import Conditioning
 from goca.backbones.fingerprint import text_fingerprint
+from goca.backbones.given_tokens import encode_checked
 from goca.backbones.noise import Timestep
 from goca.backbones.turns import evaluating
 from goca.classes import BACKGROUND
@@ -343,7 +344,7 @@ class Segmenter:
             if len(self._conditionings) >= KEPT_PROMPTS:
                 del self._conditionings[next(iter(self._conditionings))]
             with evaluating(*pipeline.components.values()):
-                self._conditionings[key] = backbone.encode_prompt(texts)
+                self._conditionings[key] = encode_checked(backbone, texts)
         return self._conditionings[key]
 
     @in_turn

@@ -96,3 +96,32 @@ def test_guidance_finds_learned_words() -> None:
         pipeline("<my-cat>, grass", **options)
         words = guidance.region_words()
     assert words == ("", "<my-cat>", "<my-cat>", ",", "grass")
+
+
+def expanding(pipeline: Any, change: Any) -> None:
+    """Let a pipeline rewrite the texts it encodes."""
+    encode = pipeline.encode_prompt
+
+    def rewritten(prompt: list[str], *args: Any, **options: Any) -> Any:
+        return encode([change(text) for text in prompt], *args, **options)
+
+    pipeline.encode_prompt = rewritten
+
+
+@pytest.mark.parametrize("change", ["a beautiful {}", "{}, dog", "grass, {}"])
+def test_a_text_that_the_pipeline_rewrites_is_refused(family: str, change: str) -> None:
+    pipeline = tiny.FAMILIES[family].build()
+    if family in ("kolors", "hunyuandit") and change != "a beautiful {}":
+        pytest.skip("one change is enough")
+    segmenter = Segmenter.from_pipeline(pipeline)
+    segmenter.encode_prompts(["cat, grass", "sky"])
+    if family == "kolors":
+        return  # its tokenizer reports no ids
+    expanding(pipeline, change.format)
+    with pytest.raises(ValueError, match="gives its text encoder other words than 'cat, sky'"):
+        segmenter.encode_prompts(["cat, sky"])
+
+
+def test_texts_beyond_the_limit_are_encoded(family: str) -> None:
+    segmenter = Segmenter.from_pipeline(tiny.FAMILIES[family].build())
+    segmenter.encode_prompts([", ".join(["cat"] * 700)])

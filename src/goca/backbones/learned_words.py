@@ -54,4 +54,4 @@ def read_expanded_offsets(pipeline: Any, tokenizer: Any, text: str, max_length: 
         )
     found = read_offsets(tokenizer, sent, max_length)
     spans = {token: (origins[first][0], origins[last - 1][1]) for token, (first, last) in found.spans.items()}
-    return TokenSpans(spans, found.limit)
+    return TokenSpans(spans, found.limit, found.ids)

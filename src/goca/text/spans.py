@@ -34,10 +34,12 @@ class TokenSpans:
     Attributes:
         spans: for the position of every token that is not special, its (start, end) in the text's characters.
         limit: first position that truncation takes away.
+        ids: of the tokens that the text encoder gets in front of that, special ones included, where they are known.
     """
 
     spans: dict[int, Span]
     limit: int
+    ids: tuple[int, ...] = ()
 
 
 def read_offsets(
@@ -84,7 +86,8 @@ def read_offsets(
         first, last = max(first - len(around[0]), 0), min(last - len(around[0]), len(text))
         if first < last and not flag:
             spans[start + missing + position] = (first, last)
-    return TokenSpans(spans, start + max_length - trailing)
+    kept = len(special) if len(special) <= max_length else max_length - trailing
+    return TokenSpans(spans, start + max_length - trailing, tuple(encoding["input_ids"][:kept]))
 
 
 def read_template(render: Callable[[str], str]) -> tuple[str, str]:
