@@ -25,6 +25,7 @@ from tiny import parts
 from goca import Segmenter
 from goca.backbones import BACKBONES
 from goca.backbones.settings import find_pipeline
+from goca.guidance.generate import Generator
 from goca.guidance.semantic import SemanticGuidance
 from goca.models import load, wrap
 from goca.types import CrossRecord
@@ -349,3 +350,13 @@ def test_merged_tokens_of_joint_attention_are_refused() -> None:
         block.attn.forward = merged
     with pytest.raises(ValueError, match="something merges or splits them"):
         Segmenter.from_pipeline(pipeline)(IMAGE, CLASSES)
+
+
+def test_a_subclass_that_hands_its_arguments_on_is_given_the_size() -> None:
+    class MyPipeline(diffusers.StableDiffusionPipeline):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return super().__call__(*args, **kwargs)
+
+    make = Generator(Segmenter.from_pipeline(controlled(MyPipeline, tiny.unet.build())), "cfg", steps=1, size=(32, 48))
+    assert {"height": 32, "width": 48, "num_inference_steps": 1}.items() <= make.options().items()
+    assert make("cat, grass").image.size == (48, 32)

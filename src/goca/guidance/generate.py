@@ -103,7 +103,10 @@ class Generator:
         """Arguments of the pipeline beside the prompt; it gets those that it knows."""
         pipeline, backbone = self.segmenter.model.pipeline, self.segmenter.model.backbone
         layout = plain_layout(backbone)
-        known = inspect.signature(type(pipeline).__call__).parameters
+        calls = [inspect.signature(each.__call__).parameters for each in type(pipeline).__mro__ if each is not object]
+        known = {name for parameters in calls for name in parameters}  # a subclass may hand on what it does not name
+        if not any(each.kind is each.VAR_KEYWORD for each in calls[0].values()):
+            known = set(calls[0])
         chosen: dict[str, Any] = {
             "height": self.size[0],
             "width": self.size[1],
