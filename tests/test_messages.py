@@ -26,6 +26,7 @@ from goca.cli.common import print_table, take_any_character
 from goca.lookup import look_up
 from goca.messages import LONGEST_SENTENCE, one_line, sentence, shorten, visible
 from goca.models import wrap
+from goca.storage.names import file_stems
 
 HOSTILE = "a\x1b]0;title\x07\x1b[31m\r\u202eb\u2028c\x9b\udcff"
 SEEN = r"a\x1b]0;title\x07\x1b[31m\r\u202eb\u2028c\x9b\udcff"
@@ -185,3 +186,7 @@ def test_ten_thousand_classes_are_refused_soon_and_briefly(
 @lru_cache
 def segmenter_of(model: str) -> Segmenter:
     return Segmenter(wrap("tiny", tiny.unet.build())) if model == "tiny" else Segmenter.from_pretrained(model)
+
+
+def test_results_of_files_whose_names_are_no_text_have_names_that_are() -> None:
+    assert file_stems(["a\x1b[31m\udcff.png", "b/a\n[31m\udcfe.png", "猫.png"]) == ["a_[31m_", "a_[31m_-2", "猫"]

@@ -18,7 +18,7 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(each) if _is_hidden(each) else each for each in text)
+    return "".join(_escape(each) if is_hidden(each) else each for each in text)
 
 
 def shorten(text: str, limit: int = LONGEST_NAME) -> str:
@@ -42,7 +42,8 @@ def sentence(error: BaseException) -> str:
     return one_line(str(error)) or type(error).__name__
 
 
-def _is_hidden(character: str) -> bool:
+def is_hidden(character: str) -> bool:
+    """Whether a character steers a terminal or cannot be seen."""
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
 
 

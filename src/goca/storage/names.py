@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from goca.messages import is_hidden
+
 
 def file_names(names: Sequence[str]) -> list[str]:
     """Lower-case file name parts of class names or prompts, all different: letters, digits, ``-`` and ``_``."""
@@ -14,8 +16,9 @@ def file_names(names: Sequence[str]) -> list[str]:
 
 
 def file_stems(paths: Sequence[str]) -> list[str]:
-    """One stem per file for its results; the second ``cat`` of another folder becomes ``cat-2``."""
-    return _numbered([Path(path).stem for path in paths])
+    """One stem per file for its results; the second ``cat`` of another folder becomes ``cat-2``. Characters that cannot
+    be seen, or are no text, become ``_``."""
+    return _numbered(["".join("_" if is_hidden(each) else each for each in Path(path).stem) for path in paths])
 
 
 def _numbered(bases: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from goca.evaluation.csv_table import csv_text
 from goca.evaluation.generation.table import DIGITS
 from goca.evaluation.reproduce.reported import TITLES
+from goca.messages import visible
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def to_html(tables: Sequence[Table]) -> str:
     environment = Environment(
         loader=PackageLoader("goca.evaluation.reproduce", "."),
         autoescape=True,
+        finalize=lambda value: type(value)(visible(value)) if isinstance(value, str) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
