@@ -17,9 +17,10 @@ from typer.testing import CliRunner, Result
 from goca.cli import app
 from goca.datasets.folder import Folder
 from goca.guidance import generate
-from goca.guidance.generate import Generator, mentioned, name_things
+from goca.guidance.generate import Generator, name_things
 from goca.guidance.table import DatasetFolder, Row, read_rows
 from goca.segmenter import Segmenter
+from goca.text.prompt import mentioned_classes
 
 Run = Callable[..., Result]
 PROMPT = "cat, grass"
@@ -269,7 +270,7 @@ def test_things_of_a_prompt() -> None:
         "tree",
         "grass",
     ]
-    assert mentioned(["person|man", "sky", "dog"], "a man under the sky") == ["person|man", "sky"]
-    assert mentioned(["palm  tree"], "a palm tree") == ["palm  tree"]
+    assert mentioned_classes(["person|man", "sky", "dog"], "a man under the sky") == ["person|man", "sky"]
+    assert mentioned_classes(["palm  tree"], "a palm tree") == ["palm  tree"]
     with pytest.raises(ValueError, match="mentions none of the classes"):
-        mentioned(["dog"], "hot dogs")
+        mentioned_classes(["dog"], "hot dogs")

@@ -1,19 +1,36 @@
-"""Segment many images and write the results as they come."""
+"""Segment many image files: what is finished is on the disk, bad images are listed, and a killed run goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
 
 from goca.classes import BACKGROUND
 from goca.export import DEFAULT_FORMATS, Exporter
+from goca.export.registry import holds_many
+from goca.image_texts import ImageText, texts_of
 from goca.images import read_image
-from goca.lookup import Names
+from goca.lookup import Names, read_names
+from goca.messages import sentence
+from goca.models.fingerprint import fingerprint
+from goca.ranges import check_seed, check_whole
+from goca.result import Segmentation
 from goca.segmenter import Segmenter
+from goca.storage.digest import file_digest, json_digest
+from goca.storage.fields import check_keys, text, whole
+from goca.storage.journal import Journal
 from goca.storage.names import file_stems
+from goca.storage.results import ResultStore
+from goca.types import Prompt
 
+JOURNAL = "segmentations.jsonl"
 SHOWN = 5  # names of images in a message
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -35,10 +52,11 @@ class SavedSegmentation:
 
 @dataclass(frozen=True)
 class SavedSegmentations:
-    """The segmentations of some images, and the files that hold all of them."""
+    """The segmentations of some images, the files that hold all of them, and (image, reason) of those that failed."""
 
     images: tuple[SavedSegmentation, ...]
     files: dict[str, Path]
+    failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -49,52 +67,97 @@ class SavedSegmentations:
 def segment_many(
     segmenter: Segmenter,
     images: str | Sequence[str],
-    classes: Names,
+    classes: Names | Mapping[str, ImageText],
     out: str | Path,
     *,
     caption: str | None = None,
     background: Names = (),
     threshold: float | None = None,
     seed: int = 0,
+    batch_size: int | None = None,
     formats: Names = DEFAULT_FORMATS,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    resume: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> SavedSegmentations:
-    """Segment image files into the same classes, one after the other, and write each result before the next image.
+    """Segment image files and write each result before the next batch; one batch is held in memory.
 
-    Images that cannot be read, classes that do not fit and files that are there already are refused before anything is
-    written. After a later error the images before it are written whole, and the message names them.
+    An image that cannot be read, or whose classes do not fit, is listed, and the others are done. With more than one
+    image, ``segmentations.jsonl`` in the folder says what is finished, so that a run that was killed goes on; on one
+    machine its files are the same, byte for byte, as long as an image has a forward of its own (``batch_size`` 1).
 
     Args:
-        images: paths, or one path; of images with the same name the second is written as ``NAME-2``.
+        images: paths, or one path, see :func:`goca.image_files.find_images`; of images with the same name the second is
+            written as ``NAME-2``.
+        classes: of all images; or what is looked for in each, by name of the file or path, see
+            :func:`goca.image_texts.read_texts`.
         out: folder for the files.
-        classes, caption, background, threshold, seed: see :meth:`goca.Segmenter.__call__`.
+        caption, background, threshold, seed: see :meth:`goca.Segmenter.__call__`.
+        batch_size: images that share a forward; 1 on a CPU and 8 elsewhere by default.
         formats: keys of :data:`goca.export.FORMATS`.
         overwrite: replace files that are there already, but for ``images``.
+        resume: continue the run in the folder.
         progress: gets (images done, images in all).
 
     Raises:
-        ValueError: an image that cannot be read, an unknown format, or classes that do not fit the model or caption.
+        ValueError: no image, or all of them fail; an unknown format; classes that do not fit the model, the caption or
+            the images; a run with other settings to resume, or images that changed since.
         FileExistsError: a file is there already, and ``overwrite`` is not set; or it is one of ``images``.
         OSError: the folder cannot be written to.
     """
-    images = [images] if isinstance(images, str) else images
-    exporter, stems = Exporter(out, formats, overwrite=overwrite, inputs=images), file_stems(images)
-    check_images(images)
-    prompt = segmenter.prompt(classes, caption=caption, background=background)
-    exporter.check(stems, [*(concept.name for concept in prompt.classes), BACKGROUND])
-    saved: list[SavedSegmentation] = []
-    try:
-        for done, (image, stem) in enumerate(zip(images, stems, strict=True)):
-            progress(done, len(images))
-            result = segmenter(image, classes, caption=caption, background=background, threshold=threshold, seed=seed)
-            saved.append(SavedSegmentation(image, result.areas, exporter.add(result, stem), result.notes))
-    except (ValueError, OSError, MemoryError) as error:
+    images = [images] if isinstance(images, str) else list(images)
+    if not images:
+        raise ValueError("there is no image to segment; name one at least")
+    if resume and overwrite:
+        raise ValueError("resume continues a run and overwrite replaces it; leave out one of the two")
+    size = segmenter.default_batch if batch_size is None else check_whole("batch_size", batch_size, 1)
+    texts = texts_of(images, classes) if isinstance(classes, Mapping) else [_text(classes, caption)] * len(images)
+    names, out = read_names(formats, "format"), Path(out)
+    run = _Run(segmenter, images, texts, out, read_names(background, "background"), threshold, check_seed(seed))
+    run.check(several=isinstance(classes, Mapping))
+    parts = [name for name in names if not holds_many(name)], [name for name in names if holds_many(name)]
+    with ExitStack() as stack:
+        journal = None
+        if len(images) > 1:
+            settings = run.settings(names)
+            journal = stack.enter_context(Journal(out / JOURNAL, settings, resume=resume, overwrite=overwrite))
+        replace = overwrite or bool(journal and journal.entries)
+        single, shared = (Exporter(out, part, overwrite=replace, inputs=images) for part in parts)
+        store = ResultStore(out) if parts[1] else None
+        run.check_files([single, shared])
+        done = {} if journal is None else run.read(journal)
+        try:
+            for entries, results in run.work(done, size, progress):
+                for entry, result in zip(entries, results, strict=True):
+                    if result is None:
+                        continue
+                    files = single.add(result, entry["stem"])
+                    entry["files"] = {key: str(path.relative_to(out)) for key, path in files.items()}
+                    if store is not None:
+                        store.save(entry["stem"], result)
+                if journal is not None:
+                    journal.append(entries)
+                done |= {entry["index"]: entry for entry in entries}
+        except (ValueError, OSError, MemoryError) as error:
+            finished = [images[index] for index, entry in sorted(done.items()) if entry["error"] is None]
+            if not finished:
+                raise
+            raise cut_short(error, finished, len(images), out) from error
+        saved = [each for _, entry in sorted(done.items()) if (each := _saved(images, entry, out)) is not None]
+        failures = tuple(
+            (images[index], str(entry["error"])) for index, entry in sorted(done.items()) if entry["error"]
+        )
         if not saved:
-            raise
-        exporter.finish()
-        raise cut_short(error, [each.image for each in saved], len(images), Path(out)) from error
-    return SavedSegmentations(tuple(saved), exporter.finish())
+            raise ValueError(failures[0][1] if len(images) == 1 else f"no image could be segmented: {failures[0][1]}")
+        if store is not None:
+            for index, entry in sorted(done.items()):
+                if entry["error"] is None:
+                    files = shared.add(store.load(entry["stem"], read_image(images[index])), entry["stem"])
+                    next(each for each in saved if each.image == images[index]).files.update(files)
+        files = shared.finish() if store is not None else {}
+        if store is not None:
+            store.remove()
+    return SavedSegmentations(tuple(saved), files, failures)
 
 
 def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> Exception:
@@ -104,7 +167,118 @@ def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> E
     return kind(f"{' '.join(str(error).split())} ({len(done)} of {count} images are whole in {out}: {names})")
 
 
-def check_images(images: Sequence[str]) -> None:
-    """Decode every image once, so that a bad one is refused before anything is computed or written."""
-    for image in images:
-        read_image(image)
+@dataclass(frozen=True)
+class _Run:
+    """What one run depends on."""
+
+    segmenter: Segmenter
+    images: list[str]
+    texts: list[ImageText]
+    out: Path
+    background: list[str]
+    threshold: float | None
+    seed: int
+
+    @property
+    def stems(self) -> list[str]:
+        return file_stems(self.images)
+
+    def settings(self, formats: Sequence[str]) -> dict[str, Any]:
+        """What the results depend on, as JSON."""
+        segmenter = self.segmenter
+        asked = [[each.classes, each.caption] for each in self.texts]
+        return {
+            "model": segmenter.model.spec.name,
+            "weights": fingerprint(segmenter.model.pipeline),
+            "method": segmenter.resolve(None, self.threshold).settings,
+            "fast": segmenter.fast,
+            "size": segmenter.model.spec.image_size,
+            "keep_aspect": segmenter.keep_aspect,
+            "seed": self.seed,
+            "background": self.background,
+            "formats": list(formats),
+            "images": len(self.images),
+            "list of images": json_digest(self.images),
+            "classes and captions": json_digest(asked),
+        }
+
+    def check(self, several: bool) -> None:
+        """Refuse early classes that fit no image; those of single images (``several``) are refused in their turn."""
+        self.segmenter.resolve(None, self.threshold)
+        if not several:
+            self.prompt(0)
+
+    def prompt(self, index: int) -> Prompt:
+        """The prompt of one image."""
+        wanted = self.texts[index]
+        return self.segmenter.prompt(wanted.classes, caption=wanted.caption, background=self.background)
+
+    def check_files(self, exporters: Sequence[Exporter]) -> None:
+        """Refuse early what would replace a file."""
+        for stem, each in zip(self.stems, self.texts, strict=True):
+            names = [name.split("|")[0].strip() for name in each.classes]
+            for exporter in exporters:
+                exporter.check([stem], [*names, BACKGROUND])
+
+    def read(self, journal: Journal) -> dict[int, dict[str, Any]]:
+        """The finished images of a run that is continued.
+
+        Raises:
+            ValueError: a damaged line, or an image that changed.
+        """
+        entries = journal.read(self._read_entry)
+        return {entry["index"]: entry for entry in entries if entry["error"] is None}
+
+    def work(
+        self, done: Mapping[int, Any], size: int, progress: Progress
+    ) -> Iterator[tuple[list[dict[str, Any]], list[Segmentation | None]]]:
+        """Batches of lines for the journal, each with its result; ``None`` where an image failed."""
+        method = self.segmenter.resolve(None, self.threshold)
+        todo, prompts = [index for index in range(len(self.images)) if index not in done], dict[ImageText, Prompt]()
+        finished = len(self.images) - len(todo)
+        for start in range(0, len(todo), size):
+            progress(finished + start, len(self.images))
+            entries, pictures, texts = [], list[Image](), list[Prompt]()
+            for index in todo[start : start + size]:
+                entry = {"index": index, "image": self.images[index], "stem": self.stems[index], "error": None}
+                try:
+                    picture = read_image(self.images[index])
+                    entry["digest"] = file_digest(Path(self.images[index]))
+                    if self.texts[index] not in prompts:
+                        prompts[self.texts[index]] = self.prompt(index)
+                except (ValueError, OSError) as error:
+                    entry |= {"error": sentence(error), "digest": ""}
+                else:
+                    pictures.append(picture)
+                    texts.append(prompts[self.texts[index]])
+                entries.append(entry)
+            results = iter(self.segmenter.segment_batch(pictures, texts, method, self.seed) if pictures else [])
+            paired = [next(results) if entry["error"] is None else None for entry in entries]
+            for entry, result in zip(entries, paired, strict=True):
+                if result is not None:
+                    entry |= {"areas": result.areas, "notes": list(result.notes)}
+            yield entries, paired
+        progress(len(self.images), len(self.images))
+
+    def _read_entry(self, entry: dict[str, Any]) -> dict[str, Any]:
+        index = whole(entry, "index", 0, len(self.images) - 1)
+        if entry.get("error") is not None:
+            check_keys(entry, ("index", "image", "stem", "error", "digest"))
+            return {"index": index, "error": text(entry, "error")}
+        check_keys(entry, ("index", "image", "stem", "error", "digest", "areas", "notes", "files"))
+        if (entry["image"], entry["stem"]) != (self.images[index], self.stems[index]):
+            raise ValueError(f"{entry['image']!r} is not image {index} of this run")
+        if file_digest(Path(self.images[index])) != entry["digest"]:
+            raise ValueError(f"the image {entry['image']} has changed since")
+        return entry
+
+
+def _text(classes: Names, caption: str | None) -> ImageText:
+    return ImageText(tuple(read_names(classes, "class")), caption)
+
+
+def _saved(images: Sequence[str], entry: Mapping[str, Any], out: Path) -> SavedSegmentation | None:
+    if entry["error"] is not None:
+        return None
+    files = {key: out / path for key, path in entry["files"].items()}
+    return SavedSegmentation(images[entry["index"]], dict(entry["areas"]), files, tuple(entry["notes"]))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -57,6 +58,13 @@ ONE_CLASS = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def batches(images: Iterable[ImageSource], size: int) -> Iterator[list[ImageSource]]:
+    """So many images at a time, in order."""
+    rest = iter(images)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def in_turn(method: Callable[Concatenate[Segmenter, P], R]) -> Callable[Concatenate[Segmenter, P], R]:
@@ -170,9 +178,9 @@ class Segmenter:
     def __call__(
         self,
         images: Sequence[ImageSource],
-        classes: Names,
+        classes: Names | Sequence[Names],
         *,
-        caption: str | None = None,
+        caption: str | Sequence[str | None] | None = None,
         background: Names = (),
         threshold: float | None = None,
         batch_size: int | None = None,
@@ -182,9 +190,9 @@ class Segmenter:
     def __call__(
         self,
         images: Images,
-        classes: Names,
+        classes: Names | Sequence[Names],
         *,
-        caption: str | None = None,
+        caption: str | Sequence[str | None] | None = None,
         background: Names = (),
         threshold: float | None = None,
         batch_size: int | None = None,
@@ -196,9 +204,10 @@ class Segmenter:
         Args:
             images: path, PIL image or uint8 array (height, width, 3); or a list of these.
             classes: names of the classes, a list or a string with commas; synonyms are separated by ``|``, and each
-                that the text has counts, see :func:`goca.text.prompt.build_prompt`.
+                that the text has counts, see :func:`goca.text.prompt.build_prompt`. Or a list with a list of names for
+                each image.
             caption: a text that mentions each class by one of its synonyms at least; without it the text is all of
-                them, separated by commas.
+                them, separated by commas. Or a list with one for each image.
             background: phrases that stand for everything else, e.g. ``["background"]``.
             threshold: of the background, instead of the method's; there is a background then.
             batch_size: images that share a forward of the denoiser, 8 by default; always 1 with ``keep_aspect``.
@@ -211,22 +220,111 @@ class Segmenter:
         """
         several = isinstance(images, Sequence) and not isinstance(images, str)
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
-        batch_size = BATCH if batch_size is None else check_whole("batch_size", batch_size, 1)
-        chosen = self.resolve(method, threshold)
-        prompt = self.prompt(classes, caption=caption, background=background)
-        results: list[Segmentation] = []
-        step = 1 if self.keep_aspect else batch_size
-        with memory_errors(self.model.spec.name):
-            for start in range(0, len(sources), step):
-                pictures = [read_image(source) for source in sources[start : start + step]]
-                latents = self.encode(pictures)
-                mirrored = self.encode(pictures, mirrored=True) if chosen.method.flip else None
-                prompts = [prompt] * len(pictures)
-                (scores,), errors = self.score(latents, prompts, [chosen.method], seed, mirrored)
-                for picture, maps, error in zip(pictures, scores, errors, strict=True):
-                    results.append(self.segmentation(picture, maps, chosen, error, bool(prompt.background)))
-        notify(note for result in results for note in result.notes)
+        options = {"background": background, "threshold": threshold, "seed": seed, "method": method}
+        size = BATCH if batch_size is None else batch_size
+        results = list(self.stream(sources, classes, caption=caption, batch_size=size, **options))  # type: ignore[arg-type]
         return results if several else results[0]
+
+    def stream(
+        self,
+        images: Iterable[ImageSource],
+        classes: Names | Sequence[Names],
+        *,
+        caption: str | Sequence[str | None] | None = None,
+        background: Names = (),
+        threshold: float | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        method: Method | str | None = None,
+    ) -> Iterator[Segmentation]:
+        """The results of many images one after the other, of which one batch is held at a time.
+
+        The next batch of ``images`` is read when the results of the last have been taken. The arguments are checked at
+        once; they are those of :meth:`__call__`, but that without ``batch_size`` images have a forward each on a CPU.
+
+        Raises:
+            ValueError: as of :meth:`__call__`; what concerns a single image, when its turn comes.
+        """
+        chosen = self.resolve(method, threshold)
+        size = self.default_batch if batch_size is None else check_whole("batch_size", batch_size, 1)
+        count = len(images) if isinstance(images, Sequence) else None
+        prompts = self._prompts(count, classes, caption, background)
+        check_seed(seed)
+
+        def run() -> Iterator[Segmentation]:
+            for batch in batches(images, 1 if self.keep_aspect else size):
+                pictures = [read_image(image) for image in batch]
+                texts = list(islice(prompts, len(batch)))
+                if len(texts) < len(batch):
+                    raise ValueError("there are more images than lists of classes or captions; give each image one")
+                yield from self.segment_batch(pictures, texts, chosen, seed)
+
+        return run()
+
+    @property
+    def default_batch(self) -> int:
+        """Images that share a forward where nobody says how many: 1 on a CPU, where batching barely helps."""
+        return 1 if self.keep_aspect or torch.device(self.model.backbone.device).type == "cpu" else BATCH
+
+    @in_turn
+    def segment_batch(
+        self, pictures: Sequence[Image], prompts: Sequence[Prompt], method: ResolvedMethod, seed: int = 0
+    ) -> list[Segmentation]:
+        """Segment images together, in one forward for each view; in halves where the memory does not hold them.
+
+        Args:
+            pictures: RGB images, upright, see :func:`goca.images.read_image`.
+            prompts: one for each image, see :meth:`prompt`.
+            method: see :meth:`resolve`.
+
+        Raises:
+            MemoryError: the memory does not hold one image.
+        """
+        try:
+            with memory_errors(self.model.spec.name):
+                latents = self.encode(pictures)
+                mirrored = self.encode(pictures, mirrored=True) if method.method.flip else None
+                (scores,), errors = self.score(latents, prompts, [method.method], seed, mirrored)
+                results = [
+                    self.segmentation(picture, maps, method, error, bool(prompt.background))
+                    for picture, prompt, maps, error in zip(pictures, prompts, scores, errors, strict=True)
+                ]
+        except MemoryError:
+            if len(pictures) == 1:
+                raise
+            half = len(pictures) // 2
+            parts = ((pictures[:half], prompts[:half]), (pictures[half:], prompts[half:]))
+            return [result for part in parts for result in self.segment_batch(*part, method, seed)]
+        notify(note for result in results for note in result.notes)
+        return results
+
+    def _prompts(
+        self,
+        count: int | None,
+        classes: Names | Sequence[Names],
+        captions: str | Sequence[str | None] | None,
+        background: Names,
+    ) -> Iterator[Prompt]:
+        """The prompt of each image; without end where all have the same."""
+        every_class: Any = classes
+        every_caption: Any = captions
+        lists = {}
+        if not isinstance(classes, str) and any(isinstance(each, list | tuple) for each in classes):
+            lists["class lists"] = every_class
+        if isinstance(captions, list | tuple):
+            lists["captions"] = every_caption
+        if not lists:
+            return repeat(self.prompt(every_class, caption=every_caption, background=background))
+        for kind, each in lists.items():
+            if count not in (None, len(each)):
+                raise ValueError(f"{len(each)} {kind} do not fit {count} images; give each image one")
+        length = min(len(each) for each in lists.values())
+        names = lists.get("class lists", [every_class] * length)
+        texts = lists.get("captions", [every_caption] * length)
+        prompts = [
+            self.prompt(each, caption=text, background=background) for each, text in zip(names, texts, strict=False)
+        ]
+        return iter(prompts)
 
     @in_turn
     def explain(

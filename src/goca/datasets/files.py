@@ -20,7 +20,6 @@ from goca.storage.digest import digest
 from goca.text.spans import is_punctuation
 
 CLASS_LISTS = Path(__file__).parent / "classes"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True)

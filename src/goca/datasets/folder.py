@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from goca.datasets.base import VOID, Sample
-from goca.datasets.files import IMAGE_SUFFIXES, FileDataset, Pair, list_files, read_classes
+from goca.datasets.files import FileDataset, Pair, list_files, read_classes
 from goca.datasets.labels import make_table
+from goca.image_files import IMAGE_SUFFIXES
 
 
 class Folder(FileDataset):

@@ -16,10 +16,10 @@ import torch
 
 from goca._safe_path import safe_path
 from goca.datasets.base import Dataset
-from goca.datasets.files import IMAGE_SUFFIXES
 from goca.evaluation.runner import evaluate_indices
 from goca.evaluation.task import ImageResult, Task
 from goca.export.parquet import Row, earlier_tables, make_failed_row, make_row, schema
+from goca.image_files import IMAGE_SUFFIXES
 from goca.images import load_bytes
 from goca.lookup import Names, read_names
 from goca.messages import sentence

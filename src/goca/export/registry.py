@@ -218,3 +218,12 @@ class Exporter:
             self._shared = []
         self._written.update(files.values())
         return files
+
+
+def holds_many(name: str) -> bool:
+    """Whether a format has files that hold all images, so that it needs all results at the end.
+
+    Raises:
+        ValueError: unknown format.
+    """
+    return isinstance(look_up(FORMATS, name, "format"), type)

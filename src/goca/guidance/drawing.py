@@ -10,7 +10,7 @@ from pathlib import Path
 from goca.classes import BACKGROUND
 from goca.export import Exporter
 from goca.export.pictures import earlier_heat_maps
-from goca.guidance.generate import GUIDANCE, Generation, Generator, mentioned, name_things
+from goca.guidance.generate import GUIDANCE, Generation, Generator, name_things
 from goca.guidance.sheet import sheet
 from goca.guidance.table import DatasetFolder, Row
 from goca.lookup import Names, read_names
@@ -212,7 +212,7 @@ def plan_classes(
         try:
             found = None
             if segment:
-                found = mentioned(classes, row.prompt) if classes else name_things(row.prompt, vocabulary)
+                found = mentioned_classes(classes, row.prompt) if classes else name_things(row.prompt, vocabulary)
             make.check(row.prompt, found)
         except ValueError as error:
             bad[row.line] = str(error)

@@ -15,12 +15,12 @@ from goca.ambient import neutral
 from goca.guidance.pipelines import complete_steps, plain_layout, without_progress_bar
 from goca.guidance.run import GuidanceStep
 from goca.guidance.semantic import SemanticGuidance
-from goca.lookup import COMMAS, Names, look_up, read_names
+from goca.lookup import COMMAS, Names, look_up
 from goca.models import memory_errors
 from goca.ranges import LARGEST_SIDE, MOST_STEPS, check_seed, check_whole
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
-from goca.text.prompt import check_vocabulary, read_entry
+from goca.text.prompt import check_vocabulary
 from goca.text.spans import FULL_STOPS, STOP_WORDS, find_words, normalise
 from goca.text.tokens import read_prompt
 from goca.types import Grid
@@ -180,18 +180,3 @@ def name_things(prompt: str, vocabulary: Sequence[str] | None) -> list[str]:
     if not things or (vocabulary is None and len(things) == 1):
         raise ValueError(NAME_THEM.format(example="cat,grass"))
     return things
-
-
-def mentioned(classes: Names, prompt: str) -> list[str]:
-    """Those classes (synonyms separated by ``|``) that a prompt mentions.
-
-    Raises:
-        ValueError: none of them.
-    """
-    text = normalise(prompt)
-    words = {entry: read_entry(entry).words for entry in read_names(classes, "class")}
-    spans = find_words(text, [word for group in words.values() for word in group])
-    found = [entry for entry, group in words.items() if any(spans[word] for word in group)]
-    if not found:
-        raise ValueError("the prompt mentions none of the classes")
-    return found

@@ -127,6 +127,21 @@ def read_entry(entry: str, kind: str = "class") -> Entry:
     return Entry(parts[0], tuple(normalise(part) for part in parts))
 
 
+def mentioned_classes(classes: Names, text: str) -> list[str]:
+    """Those classes (synonyms separated by ``|``) that a prompt or caption mentions.
+
+    Raises:
+        ValueError: none of them.
+    """
+    text = normalise(text)
+    words = {entry: read_entry(entry).words for entry in read_names(classes, "class")}
+    spans = find_words(text, [word for group in words.values() for word in group])
+    found = [entry for entry, group in words.items() if any(spans[word] for word in group)]
+    if not found:
+        raise ValueError("the text mentions none of the classes")
+    return found
+
+
 def _tokens_at(places: Sequence[tuple[int, int]], text: str, ranges: Sequence[TokenSpans]) -> set[int]:
     """The tokens of a word at all its places; articles and punctuation in it count only where it is nothing else."""
     found = {

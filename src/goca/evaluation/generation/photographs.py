@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from goca.datasets.files import IMAGE_SUFFIXES, list_files
+from goca.datasets.files import list_files
 from goca.evaluation.generation.measures import Counts, Values
 from goca.guidance.generate import Generation
+from goca.image_files import IMAGE_SUFFIXES
 from goca.images import load_file
 from goca.storage.captions import load_captions
 from goca.storage.journal import Entry

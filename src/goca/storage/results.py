@@ -1,0 +1,62 @@
+"""Results of a run that are kept on the disk until the files that hold all of them are written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL.Image import Image
+
+from goca.storage.atomic import replace_file
+
+if TYPE_CHECKING:
+    from goca.result import Segmentation
+
+FOLDER = ".goca-results"
+
+
+class ResultStore:
+    """One ``.npz`` file a result in a hidden folder, without its image.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / FOLDER
+
+    def save(self, stem: str, result: Segmentation) -> None:
+        """Keep a result, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = json.dumps({"classes": result.classes, "notes": result.notes})
+        labels = result.labels.astype(np.min_scalar_type(len(result.classes)))
+
+        def write(path: Path) -> None:
+            with path.open("wb") as stream:
+                np.savez_compressed(stream, labels=labels, maps=result.maps, about=np.array(about))
+
+        replace_file(self.folder / f"{stem}.npz", write)
+
+    def load(self, stem: str, image: Image) -> Segmentation:
+        """A kept result, with its image.
+
+        Raises:
+            ValueError: it is not there or damaged.
+        """
+        from goca.result import Segmentation
+
+        path = self.folder / f"{stem}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                labels = arrays["labels"].astype(np.int64)
+                return Segmentation(image, tuple(about["classes"]), labels, arrays["maps"], tuple(about["notes"]))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ValueError(f"{path} is missing or damaged ({error}); start anew with --overwrite") from None
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
