@@ -225,3 +225,32 @@ def test_segment_writes_the_formats_that_are_named(run: Run, photo: Path, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cvat.zip", "photo.geojson"]
     shown = run(*words[:-1], "--format", "cvat,geojson", "--overwrite").stdout
     assert "photo.geojson" in shown and "cvat.zip" in shown
+
+
+def test_segment_a_folder(run: Run, photo: Path, tmp_path: Path, dit_folder: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(photo.read_bytes())
+    (folder / "c.png").write_bytes(b"no image")
+    (tmp_path / "classes.txt").write_text("cat\nsky\n")
+    words = ("segment", "photos", "--model", dit_folder, "--format", "labels,coco", "--out", "out", "--json")
+    result = run(*words, "--classes-file", "classes.txt")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert [Path(each["image"]).name for each in answer["results"]] == ["a.png", "b.png"]
+    assert [Path(each["image"]).name for each in answer["failures"]] == ["c.png"]
+    assert "c.png failed: " in result.stderr
+    (folder / "c.png").write_bytes(photo.read_bytes())
+    resumed = json.loads(run(*words, "--classes-file", "classes.txt", "--resume").stdout)
+    assert len(resumed["results"]) == 3 and "failures" not in resumed
+    (tmp_path / "images.csv").write_text("image,classes\na.png,cat\nb.png,dog\n")
+    message = refusal(run(*words[:-1], "--captions", "images.csv", "--overwrite"))
+    assert "1 images have no entry in the list of classes or captions" in message
+    (tmp_path / "images.csv").write_text('image,classes\na.png,cat\nb.png,"dog,sky"\nc.png,cat\n')
+    answer = json.loads(run(*words, "--captions", "images.csv", "--overwrite").stdout)
+    assert [[each["name"] for each in found["classes"]] for found in answer["results"]] == [
+        ["cat"],
+        ["dog", "sky"],
+        ["cat"],
+    ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from goca import Segmenter
-from goca.segment_many import segment_many
+from goca import Segmentation, Segmenter
+from goca.image_files import find_images
+from goca.image_texts import ImageText
+from goca.segment_many import JOURNAL, segment_many
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def test_results_are_the_segmenters_own(segmenter: Segmenter, images: list[str],
         formats=["labels", "coco"],
         progress=lambda done, total: steps.append((done, total)),
     )
-    assert steps == [(0, 2), (1, 2)]
+    assert steps == [(0, 2), (1, 2), (2, 2)]
     assert [path.name for each in saved.images for path in each.files.values()] == [
         "cat_labels.png",
         "cat-2_labels.png",
@@ -60,3 +64,115 @@ def test_a_bad_image_or_class_is_refused_before_anything_is_written(
         with pytest.raises(ValueError, match=message):
             segment_many(segmenter, paths, classes, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All files but the journal, whose lines hold no results."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def many_images(folder: Path, count: int) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    for seed in range(count):
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    return find_images([str(folder)])
+
+
+def test_bad_images_are_listed_and_the_others_done(segmenter: Segmenter, tmp_path: Path) -> None:
+    images = many_images(tmp_path / "in", 3)
+    Path(images[1]).write_bytes(b"no image")
+    saved = segment_many(segmenter, images, ["cat", "sky"], tmp_path / "out", formats=["labels", "voc"])
+    assert [each.image for each in saved.images] == [images[0], images[2]]
+    ((failed, reason),) = saved.failures
+    assert failed == images[1] and "1.png" in reason
+    assert (tmp_path / "out/voc/ImageSets/Segmentation/default.txt").read_text().split() == ["0", "2"]
+    for image in images:
+        Path(image).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="no image could be segmented"):
+        segment_many(segmenter, images, ["cat", "sky"], tmp_path / "other")
+    assert list(files_of(tmp_path / "other")) == []
+
+
+def test_a_run_that_stops_goes_on_to_the_same_bytes(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = many_images(tmp_path / "in", 5)
+    formats = ["labels", "heat", "coco", "yolo", "label-studio"]
+    segment_many(segmenter, images, "cat,sky", tmp_path / "whole", formats=formats)
+    expected = files_of(tmp_path / "whole")
+    segment_batch = Segmenter.segment_batch
+    for stop in (1, 3):
+        count = iter(range(stop))
+
+        def stopping(self: Segmenter, *arguments: Any, left: Iterator[int] = count) -> list[Segmentation]:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return segment_batch(self, *arguments)
+
+        monkeypatch.setattr(Segmenter, "segment_batch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats, resume=stop > 1)
+        monkeypatch.setattr(Segmenter, "segment_batch", segment_batch)
+    with pytest.raises(ValueError, match="continue them with --resume"):
+        segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats)
+    with pytest.raises(ValueError, match="was made with other settings: seed was 0 and is now 1"):
+        segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats, seed=1, resume=True)
+    saved = segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats, resume=True)
+    assert files_of(tmp_path / "out") == expected
+    assert [each.image for each in saved.images] == images
+    again = segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats, resume=True)
+    assert again.images == saved.images and files_of(tmp_path / "out") == expected
+
+
+def test_a_changed_image_is_noticed(segmenter: Segmenter, tmp_path: Path) -> None:
+    images = many_images(tmp_path / "in", 2)
+    segment_many(segmenter, images, "cat,sky", tmp_path / "out")
+    Image.new("RGB", (9, 9)).save(images[0])
+    with pytest.raises(ValueError, match=r"the image .*0\.png has changed since.*start anew with --overwrite"):
+        segment_many(segmenter, images, "cat,sky", tmp_path / "out", resume=True)
+
+
+def test_each_image_has_classes_of_its_own(segmenter: Segmenter, images: list[str], tmp_path: Path) -> None:
+    texts = {images[0]: ImageText(("cat",)), images[1]: ImageText(("dog", "sky"), "a dog under the sky")}
+    saved = segment_many(segmenter, images, texts, tmp_path / "out", formats=["labels", "coco"])
+    assert [list(each.areas) for each in saved.images] == [["cat"], ["dog", "sky"]]
+    expected = segmenter(images[1], ["dog", "sky"], caption="a dog under the sky")
+    assert np.array_equal(np.asarray(Image.open(saved.images[1].files["labels"])), expected.labels)
+
+
+def test_a_stream_gives_what_single_calls_give(segmenter: Segmenter, images: list[str]) -> None:
+    read: list[str] = []
+
+    def source() -> Iterator[str]:
+        for image in images:
+            read.append(image)
+            yield image
+
+    stream = segmenter.stream(source(), ["cat", "sky"])
+    assert read == []
+    first = next(stream)
+    assert read == images[:1]
+    assert np.array_equal(first.labels, segmenter(images[0], ["cat", "sky"]).labels)
+    assert len(list(stream)) == 1
+    own = segmenter(images, [["cat"], ["dog", "sky"]], caption=[None, "a dog under the sky"])
+    assert [result.classes for result in own] == [("cat",), ("dog", "sky")]
+    with pytest.raises(ValueError, match="1 class lists do not fit 2 images"):
+        segmenter(images, [["cat"]])
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_halved(
+    segmenter: Segmenter, images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = segmenter(images, "cat,sky", batch_size=2)
+    encode = Segmenter.encode
+
+    def small(self: Segmenter, pictures: Sequence[Image.Image], **options: bool) -> Any:
+        if len(pictures) > 1:
+            raise MemoryError
+        return encode(self, pictures, **options)
+
+    monkeypatch.setattr(Segmenter, "encode", small)
+    for found, result in zip(segmenter(images, "cat,sky", batch_size=2), expected, strict=True):
+        assert np.allclose(found.maps, result.maps, atol=1e-3)  # rounding, spread by the rescaling

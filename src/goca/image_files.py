@@ -21,8 +21,10 @@ def find_images(sources: Sequence[str]) -> list[str]:
     Raises:
         ValueError: a folder without images, a pattern that nothing matches, an empty list, or a file that is not there.
     """
-    paths = {os.path.abspath(path): path for path in reversed([path for each in sources for path in _expand(each)])}
-    return list(reversed(paths.values()))
+    paths: dict[str, str] = {}
+    for path in (path for source in sources for path in _expand(source)):
+        paths.setdefault(os.path.abspath(path), path)
+    return list(paths.values())
 
 
 def _expand(source: str) -> Iterator[str]:

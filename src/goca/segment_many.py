@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,14 +23,15 @@ from goca.ranges import check_seed, check_whole
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.storage.digest import file_digest, json_digest
-from goca.storage.fields import check_keys, text, whole
-from goca.storage.journal import Journal
+from goca.storage.fields import check_keys, number, text, whole
+from goca.storage.journal import Entry, Journal
 from goca.storage.names import file_stems
 from goca.storage.results import ResultStore
 from goca.types import Prompt
 
 JOURNAL = "segmentations.jsonl"
 SHOWN = 5  # names of images in a message
+FINISHED = -1  # number of the line that ends a run
 Progress = Callable[[int, int], None]
 
 
@@ -82,9 +84,9 @@ def segment_many(
 ) -> SavedSegmentations:
     """Segment image files and write each result before the next batch; one batch is held in memory.
 
-    An image that cannot be read, or whose classes do not fit, is listed, and the others are done. With more than one
-    image, ``segmentations.jsonl`` in the folder says what is finished, so that a run that was killed goes on; on one
-    machine its files are the same, byte for byte, as long as an image has a forward of its own (``batch_size`` 1).
+    An image that cannot be decoded, or whose own classes do not fit, is listed, and the others are done. With more than
+    one image, ``segmentations.jsonl`` in the folder says what is finished, so that a run that was killed goes on; on
+    one machine its files are the same, byte for byte, as long as an image has a forward of its own (``batch_size`` 1).
 
     Args:
         images: paths, or one path, see :func:`goca.image_files.find_images`; of images with the same name the second is
@@ -100,8 +102,8 @@ def segment_many(
         progress: gets (images done, images in all).
 
     Raises:
-        ValueError: no image, or all of them fail; an unknown format; classes that do not fit the model, the caption or
-            the images; a run with other settings to resume, or images that changed since.
+        ValueError: no image, a file that is not there, or all images fail; an unknown format; classes that do not fit
+            the model, the caption or the images; a run with other settings to resume, or images that changed since.
         FileExistsError: a file is there already, and ``overwrite`` is not set; or it is one of ``images``.
         OSError: the folder cannot be written to.
     """
@@ -125,39 +127,46 @@ def segment_many(
         single, shared = (Exporter(out, part, overwrite=replace, inputs=images) for part in parts)
         store = ResultStore(out) if parts[1] else None
         run.check_files([single, shared])
-        done = {} if journal is None else run.read(journal)
+        done, whole_run = run.read(journal) if journal is not None else ({}, None)
+        if whole_run is not None:
+            return run.answer(done, whole_run)
         try:
             for entries, results in run.work(done, size, progress):
                 for entry, result in zip(entries, results, strict=True):
-                    if result is None:
-                        continue
-                    files = single.add(result, entry["stem"])
-                    entry["files"] = {key: str(path.relative_to(out)) for key, path in files.items()}
-                    if store is not None:
-                        store.save(entry["stem"], result)
+                    if result is not None:
+                        entry["files"] = relative(single.add(result, entry["stem"]), out)
+                        if store is not None:
+                            store.save(entry["stem"], result)
                 if journal is not None:
                     journal.append(entries)
                 done |= {entry["index"]: entry for entry in entries}
         except (ValueError, OSError, MemoryError) as error:
-            finished = [images[index] for index, entry in sorted(done.items()) if entry["error"] is None]
+            finished = [images[index] for index in sorted(done) if done[index]["error"] is None]
             if not finished:
                 raise
             raise cut_short(error, finished, len(images), out) from error
-        saved = [each for _, entry in sorted(done.items()) if (each := _saved(images, entry, out)) is not None]
-        failures = tuple(
-            (images[index], str(entry["error"])) for index, entry in sorted(done.items()) if entry["error"]
-        )
-        if not saved:
-            raise ValueError(failures[0][1] if len(images) == 1 else f"no image could be segmented: {failures[0][1]}")
+        failures = [str(done[index]["error"]) for index in sorted(done) if done[index]["error"] is not None]
+        if len(failures) == len(images):
+            raise ValueError(failures[0] if len(images) == 1 else f"no image could be segmented: {failures[0]}")
+        last: dict[str, Any] = {"index": FINISHED, "files": {}, "image_files": {}}
         if store is not None:
-            for index, entry in sorted(done.items()):
-                if entry["error"] is None:
-                    files = shared.add(store.load(entry["stem"], read_image(images[index])), entry["stem"])
-                    next(each for each in saved if each.image == images[index]).files.update(files)
-        files = shared.finish() if store is not None else {}
-        if store is not None:
-            store.remove()
-    return SavedSegmentations(tuple(saved), files, failures)
+            for index in sorted(done):
+                stem = run.stems[index]
+                if done[index]["error"] is None:
+                    files = shared.add(store.load(stem, read_image(images[index])), stem)
+                    last["image_files"][str(index)] = relative(files, out)
+            last["files"] = relative(shared.finish(), out)
+        if not failures:
+            if journal is not None:
+                journal.append([last])
+            if store is not None:
+                store.remove()
+        return run.answer(done, last)
+
+
+def relative(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """The paths seen from the folder."""
+    return {key: path.relative_to(folder).as_posix() for key, path in files.items()}
 
 
 def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> Exception:
@@ -203,8 +212,12 @@ class _Run:
         }
 
     def check(self, several: bool) -> None:
-        """Refuse early classes that fit no image; those of single images (``several``) are refused in their turn."""
+        """Refuse early files that are not there, and classes that fit no image; those of single images (``several``)
+        are refused in their turn."""
         self.segmenter.resolve(None, self.threshold)
+        for image in self.images:
+            if not os.path.isfile(image):
+                read_image(image)  # says why it is none
         if not several:
             self.prompt(0)
 
@@ -220,18 +233,31 @@ class _Run:
             for exporter in exporters:
                 exporter.check([stem], [*names, BACKGROUND])
 
-    def read(self, journal: Journal) -> dict[int, dict[str, Any]]:
-        """The finished images of a run that is continued.
+    def read(self, journal: Journal) -> tuple[dict[int, Entry], Entry | None]:
+        """The finished images of a run that is continued, by number, and the line that ends it, if it is there.
 
         Raises:
             ValueError: a damaged line, or an image that changed.
         """
         entries = journal.read(self._read_entry)
-        return {entry["index"]: entry for entry in entries if entry["error"] is None}
+        last = next((entry for entry in entries if entry["index"] == FINISHED), None)
+        return {entry["index"]: entry for entry in entries if entry.get("error", "") is None}, last
+
+    def answer(self, done: Mapping[int, Entry], last: Entry) -> SavedSegmentations:
+        """What the lines of a run say."""
+        saved = []
+        for index, entry in sorted(done.items()):
+            if entry["error"] is None:
+                files = {**entry["files"], **last["image_files"].get(str(index), {})}
+                paths = {key: self.out / path for key, path in files.items()}
+                saved.append(SavedSegmentation(self.images[index], entry["areas"], paths, tuple(entry["notes"])))
+        failed = ((index, entry["error"]) for index, entry in sorted(done.items()) if entry["error"] is not None)
+        failures = tuple((self.images[index], reason) for index, reason in failed)
+        return SavedSegmentations(tuple(saved), {key: self.out / path for key, path in last["files"].items()}, failures)
 
     def work(
         self, done: Mapping[int, Any], size: int, progress: Progress
-    ) -> Iterator[tuple[list[dict[str, Any]], list[Segmentation | None]]]:
+    ) -> Iterator[tuple[list[Entry], list[Segmentation | None]]]:
         """Batches of lines for the journal, each with its result; ``None`` where an image failed."""
         method = self.segmenter.resolve(None, self.threshold)
         todo, prompts = [index for index in range(len(self.images)) if index not in done], dict[ImageText, Prompt]()
@@ -260,8 +286,13 @@ class _Run:
             yield entries, paired
         progress(len(self.images), len(self.images))
 
-    def _read_entry(self, entry: dict[str, Any]) -> dict[str, Any]:
-        index = whole(entry, "index", 0, len(self.images) - 1)
+    def _read_entry(self, entry: Entry) -> Entry:
+        index = whole(entry, "index", FINISHED, len(self.images) - 1)
+        if index == FINISHED:
+            check_keys(entry, ("index", "files", "image_files"))
+            for files in (entry["files"], *entry["image_files"].values()):
+                self._check_files(files)
+            return entry
         if entry.get("error") is not None:
             check_keys(entry, ("index", "image", "stem", "error", "digest"))
             return {"index": index, "error": text(entry, "error")}
@@ -270,15 +301,18 @@ class _Run:
             raise ValueError(f"{entry['image']!r} is not image {index} of this run")
         if file_digest(Path(self.images[index])) != entry["digest"]:
             raise ValueError(f"the image {entry['image']} has changed since")
+        for name in entry["areas"]:
+            number(entry["areas"], name, 0.0, 1.0)
+        if not all(isinstance(note, str) for note in entry["notes"]):
+            raise ValueError("'notes' are no texts")
+        self._check_files(entry["files"])
         return entry
+
+    def _check_files(self, files: Mapping[str, str]) -> None:
+        missing = next((path for path in files.values() if not (self.out / path).is_file()), None)
+        if missing is not None:
+            raise ValueError(f"the file {missing} is not there any more")
 
 
 def _text(classes: Names, caption: str | None) -> ImageText:
     return ImageText(tuple(read_names(classes, "class")), caption)
-
-
-def _saved(images: Sequence[str], entry: Mapping[str, Any], out: Path) -> SavedSegmentation | None:
-    if entry["error"] is not None:
-        return None
-    files = {key: out / path for key, path in entry["files"].items()}
-    return SavedSegmentation(images[entry["index"]], dict(entry["areas"]), files, tuple(entry["notes"]))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
@@ -138,12 +138,19 @@ def print_settings(settings: Mapping[str, Any]) -> None:
         say(f"settings of the method: {describe(settings)}")
 
 
+class Speed(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.2g}/s")
+
+
 @contextlib.contextmanager
 def progress(task: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error; the function it gives takes (steps done, steps in all).
 
     The first call shows the bar, so that bad input is refused without one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     identity = bar.add_task(task, total=None)
     with contextlib.ExitStack() as shown:

@@ -24,19 +24,38 @@ if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
     from goca.segment_many import SavedSegmentations
 
+SHOWN_IMAGES = 20
+
 
 def segment(
-    images: Annotated[list[str], typer.Argument(help="Image files.", metavar="IMAGE...")],
-    classes: Annotated[
+    images: Annotated[
         list[str],
-        typer.Option(
-            help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman"; each is looked '
-            "for, and a class takes the mean of what its words find."
+        typer.Argument(
+            help="Image files, folders (with their folders), patterns in quotes ('photos/**/*.jpg'), or text files "
+            "with a path on each line.",
+            metavar="IMAGE...",
         ),
     ],
     model: ModelOptions,
     method: MethodOptions,
     ray: RayOptions,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='What to look for, separated by commas: "cat,grass,sky". Synonyms: "person|man|woman"; each is looked '
+            "for, and a class takes the mean of what its words find."
+        ),
+    ] = None,
+    classes_file: Annotated[
+        Path | None, typer.Option(help="Text file with a class on each line, instead of --classes.")
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="What is in each image: captions as `goca caption` writes them (.json), or a table with the columns "
+            "image and classes or caption (.csv). With --classes: those that an image's caption mentions."
+        ),
+    ] = None,
     caption: Annotated[
         str | None, typer.Option(help="A sentence that describes the images and mentions the classes.")
     ] = None,
@@ -45,6 +64,9 @@ def segment(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images that share a forward. Default: 1 on a CPU, 8 elsewhere.")
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,17 +75,24 @@ def segment(
     ] = None,
     out: OutOption = Path("goca-out"),
     overwrite: OverwriteOption = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run that was stopped, with the same settings.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment images into the classes that you name.
 
     Writes for every image IMAGE_overlay.png, IMAGE_labels.png (indexed), IMAGE_heat_CLASS.png and IMAGE.json (with
-    COCO RLE), or what --format names. With --ray IMAGE may also be a folder, a Parquet file with the columns path and
-    bytes, or an address such as s3://bucket/folder, and the results are Parquet files with one row per image.
+    COCO RLE), or what --format names. Images that cannot be decoded are listed, and the exit code is 1. With --ray
+    IMAGE may also be a Parquet file with the columns path and bytes, or an address such as s3://bucket/folder, and the
+    results are Parquet files with one row per image.
 
     Example: goca segment photo.jpg --classes "cat,grass,sky" --model sd15
     """
-    names = split_classes(classes)
+    from goca.image_texts import read_classes_file
+
+    given = [*(classes or []), *(read_classes_file(classes_file) if classes_file else [])]
+    names = split_classes(given) if given or captions is None else None
     request: dict[str, Any] = {
         "caption": caption,
         "background": split_list(background or []),
@@ -75,22 +104,53 @@ def segment(
         settings = method.settings
         wanted = split_formats(formats, with_ray=ray.ray is not None)
         check_folder(out)
+        if ray.ray is not None and (captions is not None or batch is not None or resume):
+            raise ValueError("with --ray all images have the same classes; leave out --captions, --batch and --resume")
+        if captions is not None and caption is not None:
+            raise ValueError("--caption is for all images and --captions for each; leave out one of the two")
         workers = ray.connect(model.arguments(preset, settings))
         if workers is not None:
-            answer = workers.segment(images, names, out, overwrite=overwrite, **request)
+            answer = workers.segment(images, names or [], out, overwrite=overwrite, **request)
         else:
-            from goca.segment_many import check_images, segment_many
+            from goca.image_files import find_images
+            from goca.image_texts import read_texts, texts_of
+            from goca.segment_many import segment_many
 
-            check_images(images)
+            found = find_images(images)
+            looked_for = names or []
+            texts = None if captions is None else read_texts(captions, names)
+            if texts is not None:
+                texts_of(found, texts)
+            check_images(found)
             segmenter = model.load(preset, settings)
             resolved = segmenter.resolve()
             with progress("segmenting") as report:
-                options: dict[str, Any] = {"formats": wanted, "overwrite": overwrite, "progress": report}
-                saved = segment_many(segmenter, images, names, out, **request, **options)
+                options: dict[str, Any] = {
+                    "formats": wanted,
+                    "overwrite": overwrite,
+                    "resume": resume,
+                    "batch_size": batch,
+                }
+                saved = segment_many(segmenter, found, texts or looked_for, out, **request, **options, progress=report)
     if workers is not None:
         print_rows(answer, out, as_json, settings)
     else:
-        print_files(saved, as_json, settings, resolved.settings)
+        print_files(saved, out, as_json, settings, resolved.settings)
+        if saved.failures:
+            raise typer.Exit(1)
+
+
+def check_images(paths: Sequence[str]) -> None:
+    """Refuse files that are not there, and an image that is the only one and cannot be decoded, before the model loads.
+
+    Raises:
+        ValueError: a sentence about the first of them.
+    """
+    from goca.images import read_image
+
+    for path in paths:
+        if len(paths) == 1 or not Path(path).is_file():
+            read_image(path)
 
 
 def split_formats(values: Sequence[str] | None, with_ray: bool) -> list[str]:
@@ -109,7 +169,9 @@ def split_formats(values: Sequence[str] | None, with_ray: bool) -> list[str]:
     return names
 
 
-def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, Any], complete: dict[str, Any]) -> None:
+def print_files(
+    saved: SavedSegmentations, out: Path, as_json: bool, settings: dict[str, Any], complete: dict[str, Any]
+) -> None:
     """Say where the files of each image are.
 
     Args:
@@ -118,7 +180,10 @@ def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, An
     """
     for note in saved.notes:
         say(f"note: {note}", error=True)
+    for path, reason in saved.failures:
+        say(f"note: {path} failed: {reason}", error=True)
     if as_json:
+        failed = [{"image": path, "reason": reason} for path, reason in saved.failures]
         print_json(
             {
                 "method": complete,
@@ -132,17 +197,19 @@ def print_files(saved: SavedSegmentations, as_json: bool, settings: dict[str, An
                     for each in saved.images
                 ],
                 **({"files": {key: str(path) for key, path in saved.files.items()}} if saved.files else {}),
+                **({"failures": failed} if failed else {}),
             }
         )
         return
     print_settings(settings)
-    for each in saved.images:
+    for each in saved.images if len(saved.images) <= SHOWN_IMAGES else ():
         areas = ", ".join(f"{name} {share:.0%}" for name, share in each.areas.items())
         say(f"{each.image}: {areas}")
-        for path in [each.files["overlay"]] if "overlay" in each.files else list(each.files.values())[:1]:
-            say(f"  {path}")
-    for path in saved.files.values():
-        say(str(path))
+        say(f"  {each.files.get('overlay') or next(iter(each.files.values()), out)}")
+    for shared in saved.files.values():
+        say(str(shared))
+    if len(saved.images) > SHOWN_IMAGES or saved.failures:
+        say(f"{len(saved.images)} of {len(saved.images) + len(saved.failures)} images segmented: {out}")
 
 
 def print_rows(answer: ParquetSegmentations, out: Path, as_json: bool, settings: dict[str, Any]) -> None:

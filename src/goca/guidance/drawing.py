@@ -20,7 +20,7 @@ from goca.storage.atomic import remove_leftovers, staged_folder, write_atomicall
 from goca.storage.names import file_names
 from goca.storage.outputs import refuse_existing
 from goca.storage.png import read_texts, write_png
-from goca.text.prompt import read_entry
+from goca.text.prompt import mentioned_classes, read_entry
 
 Progress = Callable[[int, int], None]
 ENDINGS = {"image": ".png", "caption": ".txt", "masks": "_masks.png", "compare": "_compare.png"}
