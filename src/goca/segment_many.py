@@ -21,12 +21,12 @@ from goca.messages import sentence
 from goca.models.fingerprint import fingerprint
 from goca.ranges import check_seed, check_whole
 from goca.result import Segmentation
+from goca.result_store import ResultStore
 from goca.segmenter import Segmenter
 from goca.storage.digest import file_digest, json_digest
 from goca.storage.fields import check_keys, number, text, whole
 from goca.storage.journal import Entry, Journal
 from goca.storage.names import file_stems
-from goca.storage.results import ResultStore
 from goca.types import Prompt
 
 JOURNAL = "segmentations.jsonl"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL.Image import Image
 
+from goca.result import Segmentation
 from goca.storage.atomic import replace_file
-
-if TYPE_CHECKING:
-    from goca.result import Segmentation
 
 FOLDER = ".goca-results"
 
@@ -46,8 +43,6 @@ class ResultStore:
         Raises:
             ValueError: it is not there or damaged.
         """
-        from goca.result import Segmentation
-
         path = self.folder / f"{stem}.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
