@@ -319,7 +319,10 @@ class FakeMeasures:
         """Nothing is segmented."""
 
     def measure(self, index: int, result: Generation) -> dict[str, Any]:
-        return {"index": index, "clip": 30.0 + index}
+        return {"clip": 30.0 + index}
+
+    def check(self, index: int, entry: dict[str, Any]) -> None:
+        assert entry == self.measure(index, None)  # type: ignore[arg-type]
 
     def values(self, entries: Any, paths: Any, counts: Any) -> dict[str, np.ndarray]:
         clip = np.array([entry["clip"] for entry in entries])

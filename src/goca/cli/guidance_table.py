@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from goca.cli.common import clean_stdout, print_json, print_table, progress, say, split_list
-from goca.cli.options import DeviceOptions, JsonOption, count_option, seed_option, steps_option
+from goca.cli.options import DeviceOptions, JsonOption, OverwriteOption, count_option, seed_option, steps_option
 from goca.messages import shorten
 from goca.ranges import LARGEST_SCALE, check_number
 from goca.storage.outputs import check_folder
@@ -29,6 +29,7 @@ def guidance_table(
         typer.Option(help="Folder with images/ and captions.json, for models of photographs: FID and CLIP score."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for images, measurements and the table.")] = Path("goca-guidance"),
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare plain guidance, S-CFG and GoCA's regions over a range of scales.
@@ -53,7 +54,14 @@ def guidance_table(
         segmenter = model.load()
         with progress("drawing") as report:
             answer = compare_guidance(
-                segmenter, Plan(kinds, numbers, steps), out, prompts=prompts, seed=seed, photos=photos, progress=report
+                segmenter,
+                Plan(kinds, numbers, steps),
+                out,
+                prompts=prompts,
+                seed=seed,
+                photos=photos,
+                overwrite=overwrite,
+                progress=report,
             )
     if as_json:
         print_json(answer)

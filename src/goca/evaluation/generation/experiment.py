@@ -14,15 +14,20 @@ from goca.evaluation.generation.scenes import SceneMeasures
 from goca.evaluation.generation.statistics import draw_counts, interval
 from goca.evaluation.generation.table import BASE, markdown
 from goca.guidance.generate import Generator
+from goca.models.fingerprint import fingerprint
 from goca.models.specs import ModelSpec
-from goca.ranges import check_seed, check_whole
+from goca.ranges import LARGEST_SCALE, check_seed, check_whole
 from goca.segmenter import Segmenter
-from goca.storage.atomic import write_atomically
-from goca.storage.journal import Entry, Journal
-from goca.storage.outputs import check_folder
+from goca.storage.atomic import remove_leftovers, write_atomically
+from goca.storage.digest import file_digest
+from goca.storage.fields import number, optional_text, text, whole
+from goca.storage.journal import UNKNOWN, Entry, Journal
+from goca.storage.outputs import check_folder, refuse_existing
 from goca.storage.png import write_png
 
 Progress = Callable[[int, int], None]
+RECORDS, ANSWERS = "records.jsonl", ("results.json", "table.md")
+KEYS = ("index", "guidance", "scale", "image")  # of an entry, beside its measurements
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def compare_guidance(
     prompts: int = 48,
     seed: int = 31,
     photos: Path | None = None,
+    overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Draw the same prompts in every setting and measure the images: what ``goca guidance-table`` does.
@@ -66,22 +72,29 @@ def compare_guidance(
         prompts: how many.
         seed: series of the scenes whose captions are the prompts.
         photos: folder with ``images/`` and ``captions.json``, for models of photographs.
+        overwrite: replace the table and the measurements in the folder.
         progress: gets (images done, images in all).
 
     Returns:
         the settings, and the entries of :func:`summarise`.
 
     Raises:
-        ValueError: see :func:`choose_measures` and :func:`run`. OSError: the folder cannot be written to.
+        ValueError: see :func:`choose_measures` and :func:`run`. FileExistsError: results that no earlier run wrote, and
+            ``overwrite`` is not set. OSError: the folder cannot be written to.
     """
     check_seed(seed)
     check_whole("the number of prompts", prompts, 2)
     folder = Path(out)
     check_folder(folder)
+    remove_leftovers(folder, folder.parent)
+    if photos is not None and folder.resolve() == photos.resolve():
+        raise FileExistsError(f"{folder} is the folder of the photographs; choose another --out")
+    if not (folder / RECORDS).exists():
+        refuse_existing([folder / name for name in ANSWERS], overwrite)
     measures = choose_measures(segmenter.model.spec, photos, folder, prompts, seed)
-    answer = run(segmenter, measures, plan, folder, progress)
-    write_atomically(folder / "results.json", json.dumps(answer, indent=2) + "\n")
-    write_atomically(folder / "table.md", markdown(answer))
+    answer = run(segmenter, measures, plan, folder, progress, overwrite=overwrite)
+    for name, content in zip(ANSWERS, (json.dumps(answer, indent=2) + "\n", markdown(answer)), strict=True):
+        write_atomically(folder / name, content)
     return answer
 
 
@@ -101,7 +114,15 @@ def choose_measures(spec: ModelSpec, photos: Path | None, folder: Path, prompts:
     return SceneMeasures(folder, prompts, seed) if photos is None else PhotoMeasures(photos, prompts)
 
 
-def run(segmenter: Segmenter, measures: Measures, plan: Plan, folder: Path, progress: Progress) -> dict[str, Any]:
+def run(
+    segmenter: Segmenter,
+    measures: Measures,
+    plan: Plan,
+    folder: Path,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Draw what is missing in the folder, measure it, and summarise.
 
     Every image and its measurements are on the disk before the next one is drawn: ``images/GUIDANCE-SCALE/`` and
@@ -114,18 +135,38 @@ def run(segmenter: Segmenter, measures: Measures, plan: Plan, folder: Path, prog
         see :func:`summarise`.
 
     Raises:
-        ValueError: the folder is of a run with other settings; or see :class:`Generator`.
+        ValueError: the folder is of a run with other settings or weights, or holds anything damaged; or see
+            :class:`Generator`.
     """
     makers = {
         (kind, scale): Generator(segmenter, kind, scale=scale, steps=plan.steps)
         for scale in plan.scales
         for kind in plan.guidance
     }
-    config = {"model": segmenter.model.spec.name, **plan.settings, **measures.settings}
-    entries: dict[tuple[str, float, int], Entry] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    with Journal(folder / "records.jsonl", config, resume=True) as journal:
-        entries = {(each["guidance"], each["scale"], each["index"]): each for each in journal.entries}
+    weights = fingerprint(segmenter.model.pipeline)
+    config = {"model": segmenter.model.spec.name, "weights": weights, **plan.settings, **measures.settings}
+
+    def read(entry: Entry) -> tuple[tuple[str, float, int], Entry]:
+        index = whole(entry, "index", 0, len(measures.prompts) - 1)
+        kind, scale = text(entry, "guidance"), number(entry, "scale", 0.0, float(LARGEST_SCALE))
+        if (kind, scale) not in makers:
+            raise ValueError(f"the setting {kind}, {scale} is none of this table")
+        picture, measured = optional_text(entry, "image"), {k: v for k, v in entry.items() if k not in KEYS}
+        measures.check(index, measured)
+        path = image_path(folder, kind, scale, index)
+        if picture is not None and path.exists() and file_digest(path) != picture:
+            raise ValueError(f"{path} has changed since it was measured")
+        return (kind, scale, index), entry
+
+    with Journal(
+        folder / RECORDS,
+        config,
+        resume=not overwrite,
+        overwrite=overwrite,
+        replaces=[folder / name for name in ANSWERS],
+        migrations=[add_weights],
+    ) as journal:
+        entries = {key: entry for key, entry in journal.read(read) if image_path(folder, *key).exists()}
         for index, prompt in enumerate(measures.prompts):
             for (kind, scale), make in makers.items():
                 if (kind, scale, index) in entries:
@@ -136,10 +177,17 @@ def run(segmenter: Segmenter, measures: Measures, plan: Plan, folder: Path, prog
                 path = image_path(folder, kind, scale, index)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_png(result.image, path, prompt=prompt, seed=str(seed))
-                entry = {"index": index, "guidance": kind, "scale": scale, **measures.measure(index, result)}
+                picture = file_digest(path)
+                place = {"index": index, "guidance": kind, "scale": scale, "image": picture}
+                entry = {**place, **measures.measure(index, result)}
                 journal.append([entry])
                 entries[kind, scale, index] = entry
     return {**config, **summarise(measures, entries, plan, folder)}
+
+
+def add_weights(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of format 1 with what format 2 compares besides."""
+    return {**config, "weights": UNKNOWN}
 
 
 def image_path(folder: Path, guidance: str, scale: float, index: int) -> Path:

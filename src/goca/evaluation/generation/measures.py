@@ -36,6 +36,9 @@ class Measures(Protocol):
     def measure(self, index: int, result: Generation) -> Entry:
         """What is kept of one image."""
 
+    def check(self, index: int, entry: Entry) -> None:
+        """Raise ``ValueError`` where something is not as :meth:`measure` gives it."""
+
     def values(self, entries: Sequence[Entry], paths: Sequence[Path], counts: Counts) -> Values:
         """Each measure of several sets of images, in which image i occurs ``counts[:, i]`` times."""
 

@@ -17,6 +17,8 @@ from goca.guidance.generate import Generation
 from goca.image_files import IMAGE_SUFFIXES
 from goca.images import load_file
 from goca.storage.captions import load_captions
+from goca.storage.digest import file_digest, json_digest
+from goca.storage.fields import check_keys, number
 from goca.storage.journal import Entry
 
 NEEDED = (
@@ -47,6 +49,8 @@ class PhotoMeasures:
             )
         self.prompts = list(captions.values())[:prompts]
         self.settings: dict[str, Any] = {"prompts": prompts, "photos": str(root), "number": len(self.photos)}
+        self.settings["photographs"] = json_digest([file_digest(path) for path in self.photos])
+        self.settings["captions"] = json_digest(self.prompts)
         try:
             from torchmetrics.image.fid import FrechetInceptionDistance
             from torchmetrics.multimodal.clip_score import CLIPScore
@@ -62,6 +66,11 @@ class PhotoMeasures:
     def measure(self, index: int, result: Generation) -> Entry:
         """CLIP score of one image."""
         return {"clip": float(self.clip(as_pixels(result.image), self.prompts[index]))}
+
+    def check(self, index: int, entry: Entry) -> None:
+        """A CLIP score alone."""
+        check_keys(entry, ("clip",))
+        number(entry, "clip", -100.0, 100.0)
 
     def real(self, counts: Counts) -> None:
         """The photographs are what is compared with."""

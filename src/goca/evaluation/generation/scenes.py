@@ -17,6 +17,7 @@ from goca.evaluation.generation.statistics import Reference
 from goca.evaluation.metrics import count_pixels, intersection_union, mean_iou
 from goca.guidance.generate import Generation
 from goca.storage.atomic import replace_file
+from goca.storage.fields import check_keys, number, whole_numbers
 from goca.storage.journal import Entry
 
 REFERENCE = 2000
@@ -49,6 +50,7 @@ class SceneMeasures:
         self.prompts = [scene.caption for scene in self.scenes]
         self.settings: dict[str, Any] = {"prompts": prompts, "seed": seed, "reference": REFERENCE}
         self.judge = SceneParser.load()
+        self.features = self.judge.network.config.block_out_channels[-1]
 
     def things(self, index: int) -> Sequence[str]:
         """All that the caption names."""
@@ -60,6 +62,20 @@ class SceneMeasures:
         named = self.things(index)
         positions = np.array([named.index(name) for name in result.segmentation.classes])
         return judged(self.judge([result.image])[0], named, positions[result.segmentation.labels])
+
+    def check(self, index: int, entry: Entry) -> None:
+        """What the caption names, what was found of it, pixels and features."""
+        check_keys(entry, ("named", "found", "pixels", "features"))
+        named, found, features = list(self.things(index)), entry["found"], entry["features"]
+        if entry["named"] != named:
+            raise ValueError(f"the caption names {', '.join(named)}, and it something else")
+        if not isinstance(found, list) or found != [name for name in named if name in found]:
+            raise ValueError("'found' is no list of what the caption names")
+        whole_numbers(entry, "pixels", (len(named), len(named)))
+        if not isinstance(features, list) or len(features) != self.features:
+            raise ValueError(f"'features' are not {self.features} numbers")
+        for each in features:
+            number({"features": each}, "features", -1e6, 1e6)
 
     def real(self, counts: Counts) -> Values:
         """The judge on the scenes that the captions tell of, with their true masks: what can be reached at best."""
