@@ -12,10 +12,10 @@ from PIL import Image
 
 from goca import Segmenter
 from goca.export import Exporter
-from goca.guidance.generate import mentioned
 from goca.method import find_methods
 from goca.plugins import load_plugins
 from goca.segment_many import segment_many
+from goca.text.prompt import mentioned_classes
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,6 @@ def test_one_text_is_encoded_as_one(segmenter: Segmenter) -> None:
 
 def test_presets_plugins_and_words_of_a_prompt() -> None:
     assert list(find_methods("paper, vanilla")) == ["paper", "vanilla"]
-    assert mentioned("cat|kitten,dog", "a kitten on grass") == ["cat|kitten"]
+    assert mentioned_classes("cat|kitten,dog", "a kitten on grass") == ["cat|kitten"]
     with pytest.raises(ValueError, match="cannot load the plugin no_such_module"):
         load_plugins("no_such_module")

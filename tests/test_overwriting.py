@@ -66,7 +66,8 @@ def test_segment(run: Run, photos: list[Path], dit_folder: Path) -> None:
     assert run(*words, "cat,dog").exit_code == 0
     assert Path("o/photo_heat_dog.png").exists()
     Image.new("L", (1, 1)).save("o/photo_heat_mine.png")
-    refused(run, "o/photo_labels.png exists already", *words, "cat,sky")
+    refused(run, "o/segmentations.jsonl holds results already; continue them with --resume", *words, "cat,sky")
+    refused(run, "o/photo_labels.png exists already", *words[:1], photos[0], *words[3:], "cat,sky")
     for name in ("photo_labels.png", "photo_heat_cat.png", "photo_overlay.png", "photo.json"):
         Path("o", name).unlink()
     refused(run, "o/photo_heat_dog.png exists already", *words[:1], photos[0], *words[3:], "sky,sea")
@@ -89,21 +90,24 @@ def test_a_late_refusal_leaves_whole_images_and_says_which(
     segmenter: Segmenter, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    call = Segmenter.__call__
+    segment_batch = Segmenter.segment_batch
 
-    def fail(self: Segmenter, image: Any, *words: Any, **options: Any) -> Any:
-        calls.append(image)
+    def fail(self: Segmenter, pictures: Any, *words: Any) -> Any:
+        calls.append(pictures)
         if len(calls) == 2:
             raise ValueError("the maps are not finite")
-        return call(self, image, *words, **options)
+        return segment_batch(self, pictures, *words)
 
-    monkeypatch.setattr(Segmenter, "__call__", fail)
+    monkeypatch.setattr(Segmenter, "segment_batch", fail)
     paths, formats = [str(path) for path in photos], ["labels", "coco"]
-    with pytest.raises(ValueError, match=r"maps are not finite \(1 of 2 images are whole in .*/o: .*photo.png\)"):
+    with pytest.raises(
+        ValueError, match=r"maps are not finite \(1 of 2 images are whole in .*/o: .*photo.png; go on with"
+    ):
         segment_many(segmenter, paths, ["cat", "sky"], tmp_path / "o", formats=formats)
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["annotations.json", "photo_labels.png"]
+    assert {path.name for path in (tmp_path / "o").glob("[!.]*")} == {"photo_labels.png", "segmentations.jsonl"}
+    segment_many(segmenter, paths, ["cat", "sky"], tmp_path / "o", formats=formats, resume=True)
     images = json.loads((tmp_path / "o/annotations.json").read_text())["images"]
-    assert [each["file_name"] for each in images] == ["photo.png"]
+    assert [each["file_name"] for each in images] == ["photo.png", "second.png"]
     with pytest.raises(ValueError, match=r"^the maps are not finite$"):
         calls[:] = [None]
         segment_many(segmenter, paths, ["cat", "sky"], tmp_path / "new")

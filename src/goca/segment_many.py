@@ -126,6 +126,8 @@ def segment_many(
         replace = overwrite or bool(journal and journal.entries)
         single, shared = (Exporter(out, part, overwrite=replace, inputs=images) for part in parts)
         store = ResultStore(out) if parts[1] else None
+        if store is not None and journal is None:
+            stack.callback(store.remove)
         run.check_files([single, shared])
         done, whole_run = run.read(journal) if journal is not None else ({}, None)
         if whole_run is not None:
@@ -173,7 +175,8 @@ def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> E
     """The error of a run that stopped after some images, with their names."""
     names = ", ".join(done[:SHOWN]) + (" ..." if len(done) > SHOWN else "")
     kind = next(kind for kind in (ValueError, OSError, MemoryError) if isinstance(error, kind))
-    return kind(f"{' '.join(str(error).split())} ({len(done)} of {count} images are whole in {out}: {names})")
+    reason = " ".join(str(error).split())
+    return kind(f"{reason} ({len(done)} of {count} images are whole in {out}: {names}; go on with --resume)")
 
 
 @dataclass(frozen=True)
@@ -228,10 +231,10 @@ class _Run:
 
     def check_files(self, exporters: Sequence[Exporter]) -> None:
         """Refuse early what would replace a file."""
-        for stem, each in zip(self.stems, self.texts, strict=True):
-            names = [name.split("|")[0].strip() for name in each.classes]
-            for exporter in exporters:
-                exporter.check([stem], [*names, BACKGROUND])
+        names = ([name.split("|")[0].strip() for name in each.classes] for each in self.texts)
+        results = {stem: [*each, BACKGROUND] for stem, each in zip(self.stems, names, strict=True)}
+        for exporter in exporters:
+            exporter.check(results)
 
     def read(self, journal: Journal) -> tuple[dict[int, Entry], Entry | None]:
         """The finished images of a run that is continued, by number, and the line that ends it, if it is there.

@@ -56,8 +56,8 @@ def test_shorter_texts_have_no_tokens_of_the_padding(backbone):
 
 def test_words_of_the_system_message_are_not_the_texts(backbone):
     prompt = build_prompt(["image", "the user"], backbone.token_spans, max_length=backbone.max_tokens)
-    assert [concept.tokens for concept in prompt.classes] == [(0,), (2, 3)]
-    assert prompt.text == "image, the user" and prompt.content_tokens == (0, 2, 3)
+    assert [concept.tokens for concept in prompt.classes] == [(0,), (3,)]  # without the article
+    assert prompt.text == "image, the user" and prompt.content_tokens == (0, 3)
 
 
 def test_words_beyond_the_limit_are_refused(backbone):

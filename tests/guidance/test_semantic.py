@@ -94,7 +94,8 @@ def test_every_family(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(run, "guidance_rate", lambda _uncond, _text, _masks, foreground, _scale: foreground * 0 + 1)
     with SemanticGuidance(pipeline):
-        assert torch.equal(draw(pipeline, num_inference_steps=2), plain)
+        again = draw(pipeline, num_inference_steps=2)
+    assert (again - plain).abs().max() <= ROUNDING * plain.abs().max()  # another computation, so not the same bits
 
 
 @pytest.mark.parametrize("family", STEADY)

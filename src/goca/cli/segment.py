@@ -19,6 +19,7 @@ from goca.cli.options import (
     seed_option,
 )
 from goca.lookup import look_up
+from goca.ranges import LARGEST_COUNT
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
@@ -65,7 +66,8 @@ def segment(
     preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Images that share a forward. Default: 1 on a CPU, 8 elsewhere.")
+        int | None,
+        typer.Option(min=1, max=LARGEST_COUNT, help="Images that share a forward. Default: 1 on a CPU, 8 elsewhere."),
     ] = None,
     formats: Annotated[
         list[str] | None,

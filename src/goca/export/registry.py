@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -132,14 +132,17 @@ class Exporter:
         refuse_existing(self._shared, overwrite, inputs)
         remove_leftovers(self.folder, self.folder.parent)
 
-    def check(self, stems: Iterable[str], classes: Sequence[str]) -> None:
-        """Refuse early what :meth:`add` would refuse for these stems.
+    def check(self, results: Mapping[str, Sequence[str]]) -> None:
+        """Refuse early what :meth:`add` would refuse.
+
+        Args:
+            results: the classes that the result with a stem will have.
 
         Raises:
             FileExistsError: a file that is there already, is an input, or would be written twice.
         """
         planned: set[Path] = set()
-        for stem in stems:
+        for stem, classes in results.items():
             files = self._files(stem, classes)
             refuse_existing(files, self.overwrite, self.inputs)
             refuse_existing(self._earlier(stem), self.overwrite)
@@ -176,7 +179,7 @@ class Exporter:
         """
 
         def write(name: str) -> Files:
-            self.check([name], result.classes)
+            self.check({name: result.classes})
             return self._write(
                 lambda each, scratch: each.add(result, scratch, name) | each.finish(scratch), self._earlier(name)
             )
