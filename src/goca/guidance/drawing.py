@@ -98,8 +98,8 @@ def draw_prompt(
     names = {key: stem + ENDINGS[key] for key in ENDINGS if asked[key]}
     refuse_existing([*earlier, *(out / name for name in names.values())], overwrite)
     if things is not None:
-        classes = [*(read_entry(entry).name for entry in things), BACKGROUND]
-        Exporter(out, overwrite=overwrite).check({stem: classes})
+        expected = [*(read_entry(entry).name for entry in things), BACKGROUND]
+        Exporter(out, overwrite=overwrite).check({stem: expected})
     remove_leftovers(out, out.parent)
     kinds = list(GUIDANCE) if compare else [make.guidance]
     results: dict[str, Generation] = {}
