@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,3 +178,34 @@ def test_a_batch_that_the_memory_does_not_hold_is_halved(
     monkeypatch.setattr(Segmenter, "encode", small)
     for found, result in zip(segmenter(images, "cat,sky", batch_size=2), expected, strict=True):
         assert np.allclose(found.maps, result.maps, atol=1e-3)  # rounding, spread by the rescaling
+
+
+def test_images_of_different_shapes_never_share_a_forward(segmenter: Segmenter, tmp_path: Path) -> None:
+    images = many_images(tmp_path / "in", 2)
+    Image.new("RGB", (20, 30), "green").save(images[1])
+    shaped = Segmenter(segmenter.model, keep_aspect=True)
+    assert shaped.forward_batch(4) == 1 and segmenter.forward_batch(4) == 4
+    assert len(segment_many(shaped, images, "cat,sky", tmp_path / "out", batch_size=2).images) == 2
+    assert len(list(shaped.stream(images, "cat,sky", batch_size=2))) == 2
+
+
+def test_what_is_no_list_of_names_is_refused_in_a_sentence(images: list[str], dit_folder: Path) -> None:
+    """In a process without the tests' checks of types, as users have it."""
+    code = f"""
+from goca import Segmenter
+segmenter = Segmenter.from_pretrained({str(dit_folder)!r}, device="cpu")
+for classes in (5, None, {{"cat": 1}}):
+    try:
+        segmenter({images[0]!r}, classes)
+    except ValueError as error:
+        assert "give the class names as a list of strings" in str(error), error
+    else:
+        raise AssertionError(classes)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_may_come_from_a_generator(segmenter: Segmenter, images: list[str]) -> None:
+    result = segmenter(images[0], (name for name in ("cat", "sky")))
+    assert result.classes == ("cat", "sky")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from goca.images import read_image
 from goca.lookup import Names, read_names
 from goca.messages import sentence
 from goca.models.fingerprint import fingerprint
-from goca.ranges import check_seed, check_whole
+from goca.ranges import check_seed
 from goca.result import Segmentation
 from goca.result_store import ResultStore
 from goca.segmenter import Segmenter
@@ -95,7 +96,7 @@ def segment_many(
             :func:`goca.image_texts.read_texts`.
         out: folder for the files.
         caption, background, threshold, seed: see :meth:`goca.Segmenter.__call__`.
-        batch_size: images that share a forward; 1 on a CPU and 8 elsewhere by default.
+        batch_size: images that share a forward, see :meth:`goca.Segmenter.forward_batch`.
         formats: keys of :data:`goca.export.FORMATS`.
         overwrite: replace files that are there already, but for ``images``.
         resume: continue the run in the folder.
@@ -112,7 +113,7 @@ def segment_many(
         raise ValueError("there is no image to segment; name one at least")
     if resume and overwrite:
         raise ValueError("resume continues a run and overwrite replaces it; leave out one of the two")
-    size = segmenter.default_batch if batch_size is None else check_whole("batch_size", batch_size, 1)
+    size = segmenter.forward_batch(batch_size)
     texts = texts_of(images, classes) if isinstance(classes, Mapping) else [_text(classes, caption)] * len(images)
     names, out = read_names(formats, "format"), Path(out)
     run = _Run(segmenter, images, texts, out, read_names(background, "background"), threshold, check_seed(seed))
@@ -191,8 +192,9 @@ class _Run:
     threshold: float | None
     seed: int
 
-    @property
+    @cached_property
     def stems(self) -> list[str]:
+        """What the names of each image's files begin with."""
         return file_stems(self.images)
 
     def settings(self, formats: Sequence[str]) -> dict[str, Any]:

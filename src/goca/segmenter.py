@@ -246,13 +246,13 @@ class Segmenter:
             ValueError: as of :meth:`__call__`; what concerns a single image, when its turn comes.
         """
         chosen = self.resolve(method, threshold)
-        size = self.default_batch if batch_size is None else check_whole("batch_size", batch_size, 1)
+        size = self.forward_batch(batch_size)
         count = len(images) if isinstance(images, Sequence) else None
         prompts = self._prompts(count, classes, caption, background)
         check_seed(seed)
 
         def run() -> Iterator[Segmentation]:
-            for batch in batches(images, 1 if self.keep_aspect else size):
+            for batch in batches(images, size):
                 pictures = [read_image(image) for image in batch]
                 texts = list(islice(prompts, len(batch)))
                 if len(texts) < len(batch):
@@ -262,9 +262,22 @@ class Segmenter:
         return run()
 
     @property
-    def default_batch(self) -> int:
-        """Images that share a forward where nobody says how many: 1 on a CPU, where batching barely helps."""
-        return 1 if self.keep_aspect or torch.device(self.model.backbone.device).type == "cpu" else BATCH
+    def batching_helps(self) -> bool:
+        """Whether images may well share a forward: not on a CPU, where it barely saves time, nor with ``keep_aspect``,
+        where their shapes differ."""
+        return not self.keep_aspect and self.model.backbone.device.type != "cpu"
+
+    def forward_batch(self, wanted: int | None = None) -> int:
+        """Images that share a forward: as many as are wanted, or 8 where :attr:`batching_helps`; always 1 with
+        ``keep_aspect``.
+
+        Raises:
+            ValueError: no whole number of at least 1.
+        """
+        if wanted is None:
+            return BATCH if self.batching_helps else 1
+        size = check_whole("batch_size", wanted, 1)
+        return 1 if self.keep_aspect else size
 
     @in_turn
     def segment_batch(
@@ -309,7 +322,7 @@ class Segmenter:
         every_class: Any = classes
         every_caption: Any = captions
         lists = {}
-        if not isinstance(classes, str) and any(isinstance(each, list | tuple) for each in classes):
+        if isinstance(classes, list | tuple) and any(isinstance(each, list | tuple) for each in classes):
             lists["class lists"] = every_class
         if isinstance(captions, list | tuple):
             lists["captions"] = every_caption

@@ -152,7 +152,7 @@ class ImageResult:
 
 def forward_batch(segmenter: Segmenter, batch: int) -> int:
     """Images per forward: 1 on a CPU, where batching barely helps, and where images keep their shapes."""
-    return 1 if segmenter.keep_aspect or segmenter.model.backbone.device.type == "cpu" else max(1, batch)
+    return max(1, batch) if segmenter.batching_helps else 1
 
 
 def configuration(
