@@ -9,27 +9,15 @@ import reference
 import tiny
 import torch
 from PIL import Image
+from small import photo, tiny_model
 
 from goca import Method, Segmenter
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.evaluation.experiment import Experiment
 from goca.method import PRESETS, find_method, find_methods
-from goca.models import LoadedModel, wrap
 from goca.types import LayerRecord, Prompt
 
 CLASSES = ["cat", "grass", "sky"]
-
-
-def tiny_model(family: str) -> LoadedModel:
-    """A tiny pipeline for tiny images, its maps on a small grid; refined once, as more would blur them to rounding."""
-    model = wrap("tiny", tiny.FAMILIES[family].build())
-    return replace(model, spec=replace(model.spec, image_size=32, output_grid=16, refine_order=1))
-
-
-def photo(seed: int, width: int = 50, height: int = 30) -> Image.Image:
-    """Random colours, smoothed."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def literal_maps(segmenter: Segmenter, image: Image.Image, prompt: Prompt) -> torch.Tensor:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goca.lookup import Names, read_names
+from goca.messages import first_names
 from goca.storage.captions import load_captions
 from goca.text.grammar import parse
 from goca.text.prompt import mentioned_classes
-
-SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,7 @@ def texts_of(images: Sequence[str], texts: Mapping[str, ImageText]) -> list[Imag
     unknown = [name for name in texts if name not in set(keys)]
     for found, what in ((missing, "images have no entry in the list"), (unknown, "entries of the list fit no image")):
         if found:
-            names = ", ".join(found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")
-            raise ValueError(f"{len(found)} {what} of classes or captions: {names}; make the two the same")
+            raise ValueError(f"{len(found)} {what} of classes or captions: {first_names(found)}; make the two the same")
     return [texts[key] for key in keys]
 
 

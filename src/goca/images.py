@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 class ImageError(ValueError):
     """An image that cannot be used; the message names it and says what to do."""
+
+
+def check_there(paths: Sequence[str]) -> None:
+    """Refuse paths that are no files, in the words of :func:`read_image`.
+
+    Raises:
+        ImageError: a sentence about the first of them.
+    """
+    for path in paths:
+        if not os.path.isfile(path):
+            read_image(path)
 
 
 def read_image(source: ImageSource) -> Image.Image:

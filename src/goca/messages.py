@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 LONGEST_NAME = 80
 LONGEST_LIST = 200
@@ -40,6 +41,11 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return one_line(f"{shorten(visible(str(error.filename)), LONGEST_SENTENCE // 2)}: {error.strerror}")
     return one_line(str(error)) or type(error).__name__
+
+
+def first_names(names: Sequence[str], count: int = 3) -> str:
+    """The first names, and dots where there are more."""
+    return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
 
 
 def is_hidden(character: str) -> bool:

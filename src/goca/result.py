@@ -108,7 +108,7 @@ class Segmentation:
         for index, name in enumerate(self.classes):
             mask = self.labels == index
             if name != BACKGROUND and mask.any():
-                yield Segment(name, index, mask, self.confidence[name])
+                yield Segment(name, index, mask, self)
 
     def __repr__(self) -> str:
         areas = ", ".join(f"{name} {share:.0%}" for name, share in list(self.areas.items())[:SHOWN_CLASSES])

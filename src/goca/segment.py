@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
 
 from goca.polygons import Polygon, trace_polygons
+
+if TYPE_CHECKING:
+    from goca.result import Segmentation
 
 Box = tuple[int, int, int, int]
 
@@ -20,13 +24,18 @@ class Segment:
         name: of the class.
         index: of the class in the result.
         mask: [height, width].
-        confidence: in [0, 1], see :attr:`goca.Segmentation.confidence`.
+        result: whose class it is.
     """
 
     name: str
     index: int
     mask: Bool[np.ndarray, "height width"]
-    confidence: float
+    result: Segmentation
+
+    @property
+    def confidence(self) -> float:
+        """In [0, 1], see :attr:`goca.Segmentation.confidence`."""
+        return self.result.confidence[self.name]
 
     @property
     def area(self) -> int:

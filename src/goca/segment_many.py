@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from goca.classes import BACKGROUND
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.export.registry import holds_many
 from goca.image_texts import ImageText, texts_of
-from goca.images import read_image
+from goca.images import check_there, read_image
 from goca.lookup import Names, read_names
-from goca.messages import sentence
+from goca.messages import first_names, sentence
 from goca.models.fingerprint import fingerprint
 from goca.ranges import check_seed
 from goca.result import Segmentation
@@ -174,7 +173,7 @@ def relative(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
 
 def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> Exception:
     """The error of a run that stopped after some images, with their names."""
-    names = ", ".join(done[:SHOWN]) + (" ..." if len(done) > SHOWN else "")
+    names = first_names(done, SHOWN)
     kind = next(kind for kind in (ValueError, OSError, MemoryError) if isinstance(error, kind))
     reason = " ".join(str(error).split())
     return kind(f"{reason} ({len(done)} of {count} images are whole in {out}: {names}; go on with --resume)")
@@ -220,9 +219,7 @@ class _Run:
         """Refuse early files that are not there, and classes that fit no image; those of single images (``several``)
         are refused in their turn."""
         self.segmenter.resolve(None, self.threshold)
-        for image in self.images:
-            if not os.path.isfile(image):
-                read_image(image)  # says why it is none
+        check_there(self.images)
         if not several:
             self.prompt(0)
 

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import reference
-import tiny
 import torch
 from PIL import Image
+from small import photo, tiny_model
 
 from goca import Method, Segmenter
 from goca.maps.resize import resize_maps
-from goca.models import LoadedModel, wrap
 from goca.observation import ROLES, Explanation
 from goca.types import LayerRecord
 
 CLASSES = ["cat", "grass", "palm tree"]
 TEXT = "a dog, cat and the grass, sky"
 CAPTION = "a cat and the grass, a palm tree, sky."
-
-
-def tiny_model(family: str) -> LoadedModel:
-    """A tiny pipeline for tiny images, its maps on a small grid."""
-    model = wrap("tiny", tiny.FAMILIES[family].build())
-    return replace(model, spec=replace(model.spec, image_size=32, output_grid=16, refine_order=1))
-
-
-def photo(seed: int, width: int = 50, height: int = 30) -> Image.Image:
-    """Random colours, smoothed."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def recorded(segmenter: Segmenter, image: Image.Image, text: str) -> dict[str, LayerRecord]:

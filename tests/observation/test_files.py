@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
-import tiny
 import torch
 from PIL import Image
+from small import tiny_model
 
 from goca import Segmenter
-from goca.models import wrap
 from goca.observation import Explanation
 from goca.observation.observe import observe
 from goca.types import CrossRecord, JointRecord, LayerRecord, OutputProjection
@@ -23,8 +21,7 @@ CLASSES = ["cat", "grass"]
 
 
 def segmenter(family: str) -> Segmenter:
-    model = wrap("tiny", tiny.FAMILIES[family].build())
-    return Segmenter(replace(model, spec=replace(model.spec, image_size=32, output_grid=16, refine_order=1)))
+    return Segmenter(tiny_model(family))
 
 
 def photo(width: int = 50, height: int = 30) -> Image.Image:

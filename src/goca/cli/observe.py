@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goca.cli.common import clean_stdout, print_json, print_settings, say, split_classes, split_list
-from goca.cli.options import JsonOption, MethodOptions, ModelOptions, OutOption, count_option, seed_option
+from goca.cli.options import (
+    BackgroundOption,
+    JsonOption,
+    MethodOptions,
+    ModelOptions,
+    OutOption,
+    PresetOption,
+    count_option,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from goca.observation.explanation import Explanation, PixelScores
@@ -49,10 +58,8 @@ def observe(
     caption: Annotated[
         str | None, typer.Option(help="A sentence that describes the image and mentions the classes.")
     ] = None,
-    background: Annotated[
-        list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
+    background: BackgroundOption = None,
+    preset: PresetOption = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     out: OutOption = Path("goca-observed"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,

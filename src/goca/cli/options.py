@@ -72,6 +72,10 @@ OffloadOption = Annotated[
     str | None,
     typer.Option(help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."),
 ]
+PresetOption = Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")]
+BackgroundOption = Annotated[
+    list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
+]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results.")]
 CsvOption = Annotated[
     Path | None,

@@ -10,11 +10,13 @@ import typer
 
 from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes, split_list
 from goca.cli.options import (
+    BackgroundOption,
     JsonOption,
     MethodOptions,
     ModelOptions,
     OutOption,
     OverwriteOption,
+    PresetOption,
     RayOptions,
     seed_option,
 )
@@ -60,10 +62,8 @@ def segment(
     caption: Annotated[
         str | None, typer.Option(help="A sentence that describes the images and mentions the classes.")
     ] = None,
-    background: Annotated[
-        list[str] | None, typer.Option(help="Phrases for everything else, separated by commas, e.g. background.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")] = None,
+    background: BackgroundOption = None,
+    preset: PresetOption = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
     batch: Annotated[
         int | None,
@@ -116,6 +116,7 @@ def segment(
         else:
             from goca.image_files import find_images
             from goca.image_texts import read_texts, texts_of
+            from goca.images import check_there, read_image
             from goca.segment_many import segment_many
 
             found = find_images(images)
@@ -123,7 +124,9 @@ def segment(
             texts = None if captions is None else read_texts(captions, names)
             if texts is not None:
                 texts_of(found, texts)
-            check_images(found)
+            check_there(found)
+            if len(found) == 1:
+                read_image(found[0])
             segmenter = model.load(preset, settings)
             resolved = segmenter.resolve()
             with progress("segmenting") as report:
@@ -140,19 +143,6 @@ def segment(
         print_files(saved, out, as_json, settings, resolved.settings)
         if saved.failures:
             raise typer.Exit(1)
-
-
-def check_images(paths: Sequence[str]) -> None:
-    """Refuse files that are not there, and an image that is the only one and cannot be decoded, before the model loads.
-
-    Raises:
-        ValueError: a sentence about the first of them.
-    """
-    from goca.images import read_image
-
-    for path in paths:
-        if len(paths) == 1 or not Path(path).is_file():
-            read_image(path)
 
 
 def split_formats(values: Sequence[str] | None, with_ray: bool) -> list[str]:

@@ -27,6 +27,7 @@ from goca.evaluation.runner import BATCH, Compute, count_images, evaluate
 from goca.evaluation.summary import summarise
 from goca.evaluation.task import CLASSES, MIGRATIONS, OWN, Task, configuration
 from goca.lookup import look_up
+from goca.messages import first_names
 from goca.method import Method, ablation
 from goca.models.specs import ModelSpec
 from goca.ranges import check_limit, check_seed
@@ -37,7 +38,6 @@ from goca.storage.journal import Journal
 from goca.text.align import Rule
 
 DEFAULT_SCENES = 200
-SHOWN = 3  # names of images in a message
 
 
 @dataclass(frozen=True)
@@ -282,11 +282,6 @@ def select_named(dataset: Dataset, captions: Captions) -> Dataset:
             f"{first_names(captions.unused)}; give the captions of this list, another --split, or the whole data set"
         )
     return Selection(dataset, captions.source, captions.file.name)
-
-
-def first_names(names: Sequence[str]) -> str:
-    """The first names, and whether there are more."""
-    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
 
 
 def caption_notes(captions: Captions, count: int) -> list[str]:

@@ -41,6 +41,18 @@ class Example:
     legend: tuple[tuple[str, str], ...]
 
 
+def page_environment(package: str) -> Environment:
+    """For pages from templates beside a package's modules: texts are escaped, and shown by
+    :func:`goca.messages.visible`."""
+    return Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        finalize=lambda value: type(value)(visible(value)) if isinstance(value, str) else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+
+
 def write_report(
     path: Path,
     answer: Mapping[str, Any],
@@ -54,13 +66,7 @@ def write_report(
     Args:
         answer: what ``goca evaluate`` answers, see :func:`goca.evaluation.summary.summarise`.
     """
-    environment = Environment(
-        loader=PackageLoader("goca.evaluation", "."),
-        autoescape=True,
-        finalize=lambda value: type(value)(visible(value)) if isinstance(value, str) else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = page_environment("goca.evaluation")
     results = answer["results"]
     top = max(results, key=lambda result: result["miou"])
     best, worst = choose_examples(images, task, top)

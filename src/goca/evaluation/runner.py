@@ -14,6 +14,7 @@ from goca.evaluation.counting import Decision, count, decide, no_class_found
 from goca.evaluation.task import ImageResult, Task, forward_batch
 from goca.maps.post import post_process
 from goca.memory import return_free_memory
+from goca.messages import first_names
 from goca.method import Method
 from goca.models import memory_errors
 from goca.ranges import check_limit, check_whole
@@ -22,7 +23,6 @@ from goca.storage.journal import ANEW, Journal
 from goca.text.align import Aligned, EmptyPrompt, align
 
 BATCH = 8
-SHOWN = 3  # names of images in a message
 Compute = Callable[[Dataset, Task, list[range]], Iterable[list[ImageResult]]]
 
 
@@ -102,10 +102,9 @@ def read_done(journal: Journal, dataset: Dataset, task: Task, count: int) -> dic
         if result.source is not None and result.source != dataset.digest(result.index)
     ]
     if changed:
-        names = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
         raise ValueError(
-            f"the image, labels or caption of {names} ({len(changed)} of the {len(done)} images that {journal.path} "
-            f"holds) changed since; put them back, or {ANEW}"
+            f"the image, labels or caption of {first_names(changed)} ({len(changed)} of the {len(done)} images that "
+            f"{journal.path} holds) changed since; put them back, or {ANEW}"
         )
     return done
 

@@ -32,9 +32,7 @@ class FiftyOneFormat(DataSetFormat):
         for path in files.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         result.image.save(files["fiftyone image"])
-        labels = self.label_map.picture(result)
-        labels.putpalette([grey for value in range(256) for grey in (value,) * 3])
-        labels.convert("L").save(files["fiftyone labels"])
+        self.label_map.grey(result).save(files["fiftyone labels"])
         return files
 
     def finish(self, folder: Path) -> Files:

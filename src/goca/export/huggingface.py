@@ -39,8 +39,7 @@ class HuggingFaceFormat(DataSetFormat):
         self.files = 0
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
-        labels = Image.fromarray(self.label_map.labels(result).astype("uint8"))
-        pictures = {"image": result.image, "label": labels}
+        pictures = {"image": result.image, "label": self.label_map.grey(result)}
         self.rows.append({key: {"bytes": _png(each), "path": f"{stem}.png"} for key, each in pictures.items()})
         return self._write(folder) if len(self.rows) == ROWS_PER_FILE else {}
 

@@ -41,7 +41,11 @@ class LabelMap:
             )
         return labels
 
+    def grey(self, result: Segmentation) -> Image.Image:
+        """The labels of one image as a grey picture."""
+        return Image.fromarray(self.labels(result).astype(np.uint8))
+
     def picture(self, result: Segmentation) -> Image.Image:
         """The labels of one image as a palette picture."""
-        labels = self.labels(result)
+        labels = self.labels(result)  # first: it may add colours
         return indexed_image(labels, self.colours)

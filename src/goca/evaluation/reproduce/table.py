@@ -10,7 +10,6 @@ from typing import Any
 from goca.evaluation.csv_table import csv_text
 from goca.evaluation.generation.table import DIGITS
 from goca.evaluation.reproduce.reported import TITLES
-from goca.messages import visible
 
 
 @dataclass(frozen=True)
@@ -163,14 +162,8 @@ def _latex_cell(cell: Cell | None) -> Sequence[str]:
 
 def to_html(tables: Sequence[Table]) -> str:
     """One page that needs no other file."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from goca.evaluation.report import page_environment
 
-    environment = Environment(
-        loader=PackageLoader("goca.evaluation.reproduce", "."),
-        autoescape=True,
-        finalize=lambda value: type(value)(visible(value)) if isinstance(value, str) else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = page_environment("goca.evaluation.reproduce")
     environment.globals.update(title_of=title_of, number=number, interval=interval)
     return environment.get_template("tables.html").render(tables=tables)
