@@ -125,6 +125,15 @@ def test_threshold_adds_the_background(run: Run, photo: Path, dit_folder: Path) 
         assert background["name"] == "background" and least <= background["area"] <= most
 
 
+def test_unsure_pixels_are_ignored(run: Run, photo: Path, dit_folder: Path) -> None:
+    words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--overwrite", "--ignore-below", "0.2")
+    answer = json.loads(run(*words, "--json").stdout)["results"][0]
+    assert 0 < answer["ignored"] < 1
+    assert answer["ignored"] + sum(each["area"] for each in answer["classes"]) == pytest.approx(1, abs=1e-5)
+    assert f", ignored {answer['ignored']:.0%}" in run(*words).stdout
+    assert "'--ignore-below': Input should be less than or equal to 1" in refusal(run(*words[:-1], "2"))
+
+
 def test_settings_of_the_method_are_shown(run: Run, photo: Path, dit_folder: Path) -> None:
     words = ("segment", photo, "--classes", "cat,sky", "--model", dit_folder, "--overwrite")
     own = json.loads(run(*words, "--json").stdout)["method"]

@@ -103,6 +103,25 @@ def test_unknown_class_lists_the_known_ones() -> None:
         segmentation().heat_map("dog")
 
 
+def test_pixels_below_a_margin_are_ignored() -> None:
+    maps = np.array([[[0.9, 0.5, 0.3]], [[0.1, 0.4, 0.6]]], np.float32)
+    image, labels = Image.new("RGB", (3, 1)), np.array([[0, 0, 1]])
+    result = Segmentation(image, ("a", "b"), labels, maps)
+    sure = result.ignore(0.25)
+    assert sure.labels.tolist() == [[0, 255, 1]] and sure.ignored.tolist() == [[False, True, False]]
+    assert result.labels.tolist() == [[0, 0, 1]] and not result.ignored.any()
+    assert sure.areas == pytest.approx({"a": 1 / 3, "b": 1 / 3}) and sure.to_dict()["ignored"] == pytest.approx(1 / 3)
+    assert np.allclose(sure.margin, result.margin) and np.allclose(sure.margin, [[0.8, 0.1, 0.3]])
+    assert sure.confidence == pytest.approx({"a": 0.9, "b": 0.6})
+    assert not (sure.masks & sure.ignored).any()
+    assert result.ignore(0.0).labels.tolist() == labels.tolist()
+    everything = result.ignore(1.0)
+    assert everything.ignored.all() and list(everything) == [] and everything.confidence == {"a": 0, "b": 0}
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="ignore_below is a finite number from 0 to 1, not"):
+            result.ignore(wrong)
+
+
 def test_parts_must_fit_each_other() -> None:
     image, labels, maps = Image.new("RGB", (3, 2)), np.zeros((2, 3), np.int64), np.zeros((1, 4, 4), np.float32)
     Segmentation(image, ("a",), labels, maps)

@@ -56,6 +56,25 @@ def test_results_are_the_segmenters_own(segmenter: Segmenter, images: list[str],
         assert np.array_equal(np.asarray(Image.open(each.files["labels"])), expected.labels)
 
 
+def test_pixels_below_a_margin_are_ignored_in_every_file(
+    segmenter: Segmenter, images: list[str], tmp_path: Path
+) -> None:
+    (expected,) = segmenter(images[:1], ["cat", "sky"], ignore_below=0.2)
+    assert 0 < expected.ignored.mean() < 1
+    settings = {"formats": ["labels", "voc"], "ignore_below": 0.2}
+    saved = segment_many(segmenter, images, ["cat", "sky"], tmp_path / "out", **settings)
+    assert saved.images[0].areas == expected.areas
+    labels = np.asarray(Image.open(saved.images[0].files["labels"]))
+    assert np.array_equal(labels, expected.labels) and (labels == 255).any()
+    voc = np.asarray(Image.open(tmp_path / "out/voc/SegmentationClass/cat.png"))
+    assert np.array_equal(voc == 255, labels == 255)
+    with pytest.raises(ValueError, match="ignore_below"):
+        segment_many(segmenter, images, ["cat", "sky"], tmp_path / "out", resume=True, formats=["labels", "voc"])
+    with pytest.raises(ValueError, match="ignore_below is a finite number from 0 to 1, not 2"):
+        segment_many(segmenter, images, ["cat", "sky"], tmp_path / "new", ignore_below=2.0)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_bad_image_or_class_is_refused_before_anything_is_written(
     segmenter: Segmenter, images: list[str], tmp_path: Path
 ) -> None:

@@ -12,12 +12,13 @@ from jaxtyping import Bool, Float, Integer
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
-from goca.classes import BACKGROUND
+from goca.classes import BACKGROUND, VOID
 from goca.messages import visible
 
 Colour = tuple[int, int, int]
 
 BACKGROUND_COLOUR: Colour = (48, 48, 48)
+VOID_COLOUR: Colour = (224, 224, 192)  # of Pascal VOC
 MAX_CLASSES = 256
 MIN_OVERLAY_SIDE = 480
 
@@ -90,21 +91,24 @@ def _distances(points: np.ndarray, colour: Colour) -> np.ndarray:
 
 
 def indexed_image(labels: Integer[np.ndarray, "height width"], colours: Sequence[Colour]) -> Image.Image:
-    """A palette picture whose pixel values are the labels."""
+    """A palette picture whose pixel values are the labels; :data:`goca.classes.VOID` has a colour of its own."""
     picture = Image.fromarray(labels.astype(np.uint8))
+    if len(colours) <= VOID and (labels == VOID).any():
+        colours = [*colours, *[(0, 0, 0)] * (VOID - len(colours)), VOID_COLOUR]
     picture.putpalette([channel for colour in colours for channel in colour])
     return picture
 
 
 def area_shares(labels: Integer[np.ndarray, "height width"], count: int) -> Float[np.ndarray, " classes"]:
-    """Share of the pixels that each of ``count`` classes has; they sum to 1."""
-    return np.bincount(labels.ravel(), minlength=count) / labels.size
+    """Share of the pixels that each of ``count`` classes has; they sum to 1, less what is ignored."""
+    return np.bincount(labels.ravel(), minlength=count)[:count] / labels.size
 
 
 def overlay(
     image: Image.Image, labels: Integer[np.ndarray, "height width"], names: Sequence[str], opacity: float
 ) -> Image.Image:
-    """The image under its classes' colours, above a legend with each class's share of the area.
+    """The image under its classes' colours, above a legend with each class's share of the area. Where pixels are
+    ignored the image is bare.
 
     A small image is enlarged by a whole number, and the legend grows with the picture, so that both can be read.
 
@@ -115,6 +119,8 @@ def overlay(
         raise ValueError(f"opacity is a number from 0 to 1, not {opacity}")
     colours = class_colours(names)
     picture = Image.blend(image, indexed_image(labels, colours).convert("RGB"), opacity)
+    ignored = labels >= len(names)
+    picture.paste(image, mask=Image.fromarray(ignored))
     factor = max(1, MIN_OVERLAY_SIDE // max(picture.size))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
@@ -123,6 +129,8 @@ def overlay(
         f"{_shorten(visible(name))}  {_percent(share)}"
         for name, share in zip(names, area_shares(labels, len(names)), strict=True)
     ]
+    if ignored.any():
+        entries, colours = [*entries, f"(ignored)  {_percent(float(ignored.mean()))}"], (*colours, (255, 255, 255))
     key = legend(entries, colours, max(picture.width, font_size * 12), font_size)
     canvas = Image.new("RGB", (max(picture.width, key.width), picture.height + key.height), "white")
     canvas.paste(picture, (0, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
 from goca import render
-from goca.classes import BACKGROUND
+from goca.classes import BACKGROUND, VOID
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.lookup import Names, look_up
 from goca.polygons import Polygon
+from goca.ranges import check_number
 from goca.segment import Box, Segment
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Segmentation:
     Attributes:
         image: the RGB image, upright, at its own size.
         classes: names; ``background`` is the last one where there is a background.
-        labels: (height, width) indices into ``classes``.
+        labels: (height, width) indices into ``classes``; 255 where a pixel is ignored, see :meth:`ignore`.
         maps: (classes, rows, columns) float32 scores in [0, 1] on the model's output grid.
         notes: sentences that the user should read, such as a warning that the model does not know this kind of image.
     """
@@ -53,10 +54,9 @@ class Segmentation:
             )
         if len(self.maps) != len(self.classes):
             raise ValueError(f"{len(self.maps)} maps do not fit {len(self.classes)} classes")
-        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
-            raise ValueError(
-                f"labels from {self.labels.min()} to {self.labels.max()} do not fit {len(self.classes)} classes"
-            )
+        used = self.labels[~self.ignored]
+        if used.size and (used.min() < 0 or used.max() >= len(self.classes)):
+            raise ValueError(f"labels from {used.min()} to {used.max()} do not fit {len(self.classes)} classes")
 
     @cached_property
     def scores(self) -> Float[np.ndarray, "classes height width"]:
@@ -65,7 +65,7 @@ class Segmentation:
 
     @property
     def areas(self) -> dict[str, float]:
-        """Share of the image's pixels that each class has; the shares sum to 1."""
+        """Share of the image's pixels that each class has; the shares sum to 1, less what is ignored."""
         shares = render.area_shares(self.labels, len(self.classes))
         return {name: float(share) for name, share in zip(self.classes, shares, strict=True)}
 
@@ -74,24 +74,52 @@ class Segmentation:
         """The pixels of every class."""
         return self.labels[None] == np.arange(len(self.classes))[:, None, None]
 
+    @property
+    def ignored(self) -> Bool[np.ndarray, "height width"]:
+        """The pixels that belong to no class, see :meth:`ignore`."""
+        return (self.labels == VOID) & (len(self.classes) <= VOID)
+
+    def ignore(self, below: float) -> Segmentation:
+        """The same result without the pixels whose :attr:`margin` is less: their label is 255
+        (:data:`goca.classes.VOID`), no mask holds them, and every format leaves them out or writes its own number for
+        pixels that do not count.
+
+        Args:
+            below: from 0, which ignores nothing, to 1.
+
+        Raises:
+            ValueError: another number, or 256 classes or more, which leave no label for it.
+        """
+        check_number("ignore_below", below, 0.0, 1.0)
+        if len(self.classes) > VOID:
+            raise ValueError(
+                f"{len(self.classes)} classes leave no label for ignored pixels, {VOID}; name at most {VOID}"
+            )
+        return replace(self, labels=np.where(self.margin < below, VOID, self.labels))
+
     @cached_property
     def margin(self) -> Float[np.ndarray, "height width"]:
         """How far each pixel's class is ahead of the next: its score less the highest of the others, 0 or more.
 
-        It is the score itself where there is one class, and 0 where a background wins by its threshold alone.
+        It is the score itself where there is one class, and 0 where a background wins by its threshold alone. Where a
+        pixel is ignored: how far the highest score is ahead.
         """
-        own = np.take_along_axis(self.scores, self.labels[None].astype(np.int64), axis=0)[0]
-        if len(self.classes) == 1:
-            return own
-        others = np.where(self.masks, -np.inf, self.scores).max(axis=0)
-        return (own - others).clip(0).astype(np.float32)
+        first, second = self._score(0), np.zeros(self.labels.shape, dtype=np.float32)
+        own = np.where(self.labels == 0, first, 0)
+        for index in range(1, len(self.classes)):
+            score = self._score(index)
+            second = np.maximum(second, np.minimum(first, score))
+            first = np.maximum(first, score)
+            own = np.where(self.labels == index, score, own)
+        own = np.where(self.ignored, first, own)
+        return (own - np.where(own < first, first, second)).clip(0)
 
     @cached_property
     def confidence(self) -> dict[str, float]:
         """Mean score of each class inside its mask, in [0, 1]; 0 for a class without a pixel."""
+        masks = ((index, self.labels == index) for index in range(len(self.classes)))
         return {
-            name: float(self.scores[index][self.labels == index].mean()) if share else 0.0
-            for index, (name, share) in enumerate(self.areas.items())
+            self.classes[index]: float(self._score(index)[mask].mean()) if mask.any() else 0.0 for index, mask in masks
         }
 
     @property
@@ -160,11 +188,12 @@ class Segmentation:
         return render.heat_map(self.image, self._score(self.classes.index(name)))
 
     def label_image(self) -> Image.Image:
-        """A palette picture of the image's size whose pixel values are the labels."""
+        """A palette picture of the image's size whose pixel values are the labels, 255 where a pixel is ignored."""
         return render.indexed_image(self.labels, render.class_colours(self.classes))
 
     def to_dict(self) -> dict[str, object]:
-        """Size, notes and per class its name, index, colour, share of the area, pixel count and COCO run lengths."""
+        """Size, notes, share of ignored pixels, and per class its name, index, colour, share of the area, pixel count,
+        confidence and COCO run lengths."""
         entries = []
         for index, (name, colour) in enumerate(zip(self.classes, render.class_colours(self.classes), strict=True)):
             mask = self.labels == index
@@ -174,10 +203,11 @@ class Segmentation:
                 "colour": list(colour),
                 "area": float(mask.mean()),
                 "pixels": int(mask.sum()),
+                "confidence": self.confidence[name],
             }
             entries.append({**entry, "rle": render.run_lengths(mask)})
         size = {"width": self.image.width, "height": self.image.height}
-        return {"image": size, "classes": entries, "notes": list(self.notes)}
+        return {"image": size, "classes": entries, "ignored": float(self.ignored.mean()), "notes": list(self.notes)}
 
     def save(
         self,

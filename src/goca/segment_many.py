@@ -19,7 +19,7 @@ from goca.images import check_there, read_image
 from goca.lookup import Names, read_names
 from goca.messages import first_names, sentence
 from goca.models.fingerprint import fingerprint
-from goca.ranges import check_seed
+from goca.ranges import check_number, check_seed
 from goca.result import Segmentation
 from goca.result_store import ResultStore
 from goca.segmenter import Segmenter
@@ -41,7 +41,7 @@ class SavedSegmentation:
 
     Attributes:
         image: its path.
-        areas: share of the pixels by class; they sum to 1.
+        areas: share of the pixels by class; they sum to 1, less what is ignored.
         files: paths by what they hold, see :class:`goca.export.Exporter`.
         notes: sentences that the user should read.
     """
@@ -76,6 +76,7 @@ def segment_many(
     background: Names = (),
     threshold: float | None = None,
     seed: int = 0,
+    ignore_below: float = 0.0,
     batch_size: int | None = None,
     formats: Names = DEFAULT_FORMATS,
     overwrite: bool = False,
@@ -94,7 +95,7 @@ def segment_many(
         classes: of all images; or what is looked for in each, by name of the file or path, see
             :func:`goca.image_texts.read_texts`.
         out: folder for the files.
-        caption, background, threshold, seed: see :meth:`goca.Segmenter.__call__`.
+        caption, background, threshold, seed, ignore_below: see :meth:`goca.Segmenter.__call__`.
         batch_size: images that share a forward, see :meth:`goca.Segmenter.forward_batch`.
         formats: keys of :data:`goca.export.FORMATS`.
         overwrite: replace files that are there already, but for ``images``.
@@ -115,7 +116,9 @@ def segment_many(
     size = segmenter.forward_batch(batch_size)
     texts = texts_of(images, classes) if isinstance(classes, Mapping) else [_text(classes, caption)] * len(images)
     names, out = read_names(formats, "format"), Path(out)
-    run = _Run(segmenter, images, texts, out, read_names(background, "background"), threshold, check_seed(seed))
+    check_number("ignore_below", ignore_below, 0.0, 1.0)
+    background = read_names(background, "background")
+    run = _Run(segmenter, images, texts, out, background, threshold, check_seed(seed), ignore_below)
     run.check(several=isinstance(classes, Mapping))
     parts = [name for name in names if not holds_many(name)], [name for name in names if holds_many(name)]
     with ExitStack() as stack:
@@ -190,6 +193,7 @@ class _Run:
     background: list[str]
     threshold: float | None
     seed: int
+    ignore_below: float
 
     @cached_property
     def stems(self) -> list[str]:
@@ -208,6 +212,7 @@ class _Run:
             "size": segmenter.model.spec.image_size,
             "keep_aspect": segmenter.keep_aspect,
             "seed": self.seed,
+            "ignore_below": self.ignore_below,
             "background": self.background,
             "formats": list(formats),
             "images": len(self.images),
@@ -280,7 +285,8 @@ class _Run:
                     pictures.append(picture)
                     texts.append(prompts[self.texts[index]])
                 entries.append(entry)
-            results = iter(self.segmenter.segment_batch(pictures, texts, method, self.seed) if pictures else [])
+            found = self.segmenter.segment_batch(pictures, texts, method, self.seed, self.ignore_below) if texts else []
+            results = iter(found)
             paired = [next(results) if entry["error"] is None else None for entry in entries]
             for entry, result in zip(entries, paired, strict=True):
                 if result is not None:

@@ -39,7 +39,7 @@ from goca.models import LoadedModel, load, memory_errors, wrap
 from goca.models.specs import DEFAULT_MODEL, MODELS
 from goca.notes import notify
 from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
-from goca.ranges import LARGEST_SIDE, check_seed, check_whole
+from goca.ranges import LARGEST_SIDE, check_number, check_seed, check_whole
 from goca.result import Segmentation
 from goca.text.prompt import build_prompt
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
@@ -173,6 +173,7 @@ class Segmenter:
         batch_size: int | None = None,
         seed: int = 0,
         method: Method | str | None = None,
+        ignore_below: float = 0.0,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -186,6 +187,7 @@ class Segmenter:
         batch_size: int | None = None,
         seed: int = 0,
         method: Method | str | None = None,
+        ignore_below: float = 0.0,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -198,6 +200,7 @@ class Segmenter:
         batch_size: int | None = None,
         seed: int = 0,
         method: Method | str | None = None,
+        ignore_below: float = 0.0,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images into the given classes.
 
@@ -213,6 +216,7 @@ class Segmenter:
             batch_size: images that share a forward of the denoiser, 8 by default; always 1 with ``keep_aspect``.
             seed: of the noise. The other images of the list change an image's maps by rounding at most.
             method: a method, or the name of one, for this call instead of the segmenter's own.
+            ignore_below: least margin of a pixel; the others get no class, see :meth:`goca.Segmentation.ignore`.
 
         Raises:
             ValueError: an image that cannot be read, classes that do not fit the model or the caption, or a method that
@@ -221,6 +225,7 @@ class Segmenter:
         several = isinstance(images, Sequence) and not isinstance(images, str)
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
         options = {"background": background, "threshold": threshold, "seed": seed, "method": method}
+        options["ignore_below"] = ignore_below
         size = BATCH if batch_size is None else batch_size
         results = list(self.stream(sources, classes, caption=caption, batch_size=size, **options))  # type: ignore[arg-type]
         return results if several else results[0]
@@ -236,6 +241,7 @@ class Segmenter:
         batch_size: int | None = None,
         seed: int = 0,
         method: Method | str | None = None,
+        ignore_below: float = 0.0,
     ) -> Iterator[Segmentation]:
         """The results of many images one after the other, of which one batch is held at a time.
 
@@ -250,6 +256,7 @@ class Segmenter:
         count = len(images) if isinstance(images, Sequence) else None
         prompts = self._prompts(count, classes, caption, background)
         check_seed(seed)
+        check_number("ignore_below", ignore_below, 0.0, 1.0)
 
         def run() -> Iterator[Segmentation]:
             for batch in batches(images, size):
@@ -257,7 +264,7 @@ class Segmenter:
                 texts = list(islice(prompts, len(batch)))
                 if len(texts) < len(batch):
                     raise ValueError("there are more images than lists of classes or captions; give each image one")
-                yield from self.segment_batch(pictures, texts, chosen, seed)
+                yield from self.segment_batch(pictures, texts, chosen, seed, ignore_below)
 
         return run()
 
@@ -281,7 +288,12 @@ class Segmenter:
 
     @in_turn
     def segment_batch(
-        self, pictures: Sequence[Image], prompts: Sequence[Prompt], method: ResolvedMethod, seed: int = 0
+        self,
+        pictures: Sequence[Image],
+        prompts: Sequence[Prompt],
+        method: ResolvedMethod,
+        seed: int = 0,
+        ignore_below: float = 0.0,
     ) -> list[Segmentation]:
         """Segment images together, in one forward for each view; in halves where the memory does not hold them.
 
@@ -289,6 +301,7 @@ class Segmenter:
             pictures: RGB images, upright, see :func:`goca.images.read_image`.
             prompts: one for each image, see :meth:`prompt`.
             method: see :meth:`resolve`.
+            seed, ignore_below: see :meth:`__call__`.
 
         Raises:
             MemoryError: the memory does not hold one image.
@@ -302,12 +315,14 @@ class Segmenter:
                     self.segmentation(picture, maps, method, error, bool(prompt.background))
                     for picture, prompt, maps, error in zip(pictures, prompts, scores, errors, strict=True)
                 ]
+                if ignore_below:
+                    results = [result.ignore(ignore_below) for result in results]
         except MemoryError:
             if len(pictures) == 1:
                 raise
             half = len(pictures) // 2
             parts = ((pictures[:half], prompts[:half]), (pictures[half:], prompts[half:]))
-            return [result for part in parts for result in self.segment_batch(*part, method, seed)]
+            return [result for part in parts for result in self.segment_batch(*part, method, seed, ignore_below)]
         notify(note for result in results for note in result.notes)
         return results
 

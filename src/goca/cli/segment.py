@@ -25,7 +25,7 @@ from goca.ranges import LARGEST_COUNT
 
 if TYPE_CHECKING:
     from goca.distributed.cluster import ParquetSegmentations
-    from goca.segment_many import SavedSegmentations
+    from goca.segment_many import SavedSegmentation, SavedSegmentations
 
 SHOWN_IMAGES = 20
 
@@ -65,6 +65,14 @@ def segment(
     background: BackgroundOption = None,
     preset: PresetOption = None,
     seed: Annotated[int, seed_option("Seed of the noise.")] = 0,
+    ignore_below: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Least margin of a pixel over the next class; pixels with less get no class (label 255, void).",
+        ),
+    ] = 0.0,
     batch: Annotated[
         int | None,
         typer.Option(min=1, max=LARGEST_COUNT, help="Images that share a forward. Default: 1 on a CPU, 8 elsewhere."),
@@ -99,6 +107,7 @@ def segment(
         "caption": caption,
         "background": split_list(background or []),
         "seed": seed,
+        "ignore_below": ignore_below,
     }
     with clean_stdout():
         from goca.storage.outputs import check_folder
@@ -183,6 +192,7 @@ def print_files(
                     {
                         "image": each.image,
                         "classes": [{"name": name, "area": share} for name, share in each.areas.items()],
+                        "ignored": ignored_share(each),
                         "files": {key: str(path) for key, path in each.files.items()},
                         "notes": list(each.notes),
                     }
@@ -196,12 +206,18 @@ def print_files(
     print_settings(settings)
     for each in saved.images if len(saved.images) <= SHOWN_IMAGES else ():
         areas = ", ".join(f"{name} {share:.0%}" for name, share in each.areas.items())
-        say(f"{each.image}: {areas}")
+        ignored = f", ignored {ignored_share(each):.0%}" if ignored_share(each) else ""
+        say(f"{each.image}: {areas}{ignored}")
         say(f"  {each.files.get('overlay') or next(iter(each.files.values()), out)}")
     for shared in saved.files.values():
         say(str(shared))
     if len(saved.images) > SHOWN_IMAGES or saved.failures:
         say(f"{len(saved.images)} of {len(saved.images) + len(saved.failures)} images segmented: {out}")
+
+
+def ignored_share(saved: SavedSegmentation) -> float:
+    """The share of an image's pixels that no class has."""
+    return max(0.0, round(1 - sum(saved.areas.values()), 6))
 
 
 def print_rows(answer: ParquetSegmentations, out: Path, as_json: bool, settings: dict[str, Any]) -> None:

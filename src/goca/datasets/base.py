@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from goca.classes import class_names
+from goca.classes import VOID, class_names
 
-VOID = 255
+__all__ = ["VOID", "Dataset", "Sample"]
 
 
 @dataclass(frozen=True, eq=False)

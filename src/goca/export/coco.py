@@ -69,8 +69,8 @@ class CocoAnnotations:
 
 
 def annotate(labels: Integer[np.ndarray, "height width"]) -> Iterator[dict[str, Any]]:
-    """One annotation for each class that is there."""
-    for index in np.unique(labels):
+    """One annotation for each class that is there; none for ignored pixels, -1."""
+    for index in np.unique(labels[labels >= 0]):
         code = run_lengths(labels == index)
         yield {
             "category_id": int(index) + 1,

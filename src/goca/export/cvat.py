@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from goca.export.label_map import LabelMap
 from goca.export.registry import Format
 from goca.export.voc import LABELS, LISTS, describe_label_map
@@ -23,7 +25,8 @@ CVAT = "cvat.zip"
 
 class CvatFormat(Format):
     """``cvat.zip``: masks in their classes' colours, the list of images and ``labelmap.txt``, without the images, which
-    are in CVAT already under the same stems."""
+    are in CVAT already under the same stems. CVAT has no label for ignored pixels; they are left without one, as the
+    background's are."""
 
     def __init__(self) -> None:
         self.label_map = LabelMap()
@@ -33,7 +36,9 @@ class CvatFormat(Format):
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
         picture = BytesIO()
-        self.label_map.picture(result).convert("RGB").save(picture, "PNG")
+        colours = self.label_map.picture(result).convert("RGB")
+        colours.paste(self.label_map.colours[0], mask=Image.fromarray(result.ignored))
+        colours.save(picture, "PNG")
         self._write(f"{LABELS}/{stem}.png", picture.getvalue())
         self.stems.append(stem)
         return {}

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
-from goca.classes import BACKGROUND
+from goca.classes import BACKGROUND, VOID
 from goca.export.registry import Format
 from goca.render import class_colours, indexed_image
 from goca.storage.atomic import write_atomically
@@ -30,14 +30,16 @@ CAPTIONS, CLASSES, IMAGES, LABELS = "captions.json", "classes.txt", "images", "l
 
 class FolderFormat(Format):
     """The folder data set of some segmentations. Line 0 of ``classes.txt`` is the background, whether or not an image
-    has one; a caption names the classes of its image."""
+    has one; ignored pixels are 255; a caption names the classes of its image."""
 
     def __init__(self) -> None:
         self.classes = [BACKGROUND]
         self.captions: dict[str, str] = {}
+        self.void = VoidLabels()
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
         labels = shared_labels(result, self.classes)
+        labels = self.void.fill(labels, len(self.classes))
         self.captions[f"{stem}.png"] = ", ".join(name for name in result.classes if name != BACKGROUND)
         image, picture = write_image(folder, stem, result.image), write_labels(folder, stem, labels, self.classes)
         return {"folder image": image, "folder labels": picture}
@@ -69,9 +71,37 @@ def earlier_dataset(folder: Path) -> list[Path]:
 
 
 def shared_labels(result: Segmentation, classes: list[str]) -> Integer[np.ndarray, "height width"]:
-    """The labels of one image as indices into ``classes``, which gets the names that it lacks."""
+    """The labels of one image as indices into ``classes``, which gets the names that it lacks; -1 where ignored."""
     classes += [name for name in result.classes if name not in classes]
-    return np.array([classes.index(name) for name in result.classes])[result.labels]
+    ignored = result.ignored
+    labels = np.array([classes.index(name) for name in result.classes])[np.where(ignored, 0, result.labels)]
+    labels[ignored] = -1
+    return labels
+
+
+class VoidLabels:
+    """Keeps :data:`goca.classes.VOID` free for ignored pixels in the pictures of one folder, once there are any."""
+
+    def __init__(self) -> None:
+        self.used = False
+
+    def fill(self, labels: Integer[np.ndarray, "height width"], count: int) -> Integer[np.ndarray, "height width"]:
+        """The labels with that number instead of -1.
+
+        Args:
+            count: how many classes the folder has so far.
+
+        Raises:
+            ValueError: a class has that number.
+        """
+        ignored = labels < 0
+        self.used |= bool(ignored.any())
+        if self.used and count > VOID:
+            raise ValueError(
+                f"{count} classes, the background included, leave no number for ignored pixels, which are {VOID} in "
+                f"8-bit pictures; name at most {VOID - 1}, or take the format json, npz or coco"
+            )
+        return np.where(ignored, VOID, labels)
 
 
 def write_image(folder: Path, name: str, image: Image.Image, **texts: str) -> Path:

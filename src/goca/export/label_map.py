@@ -9,7 +9,7 @@ from jaxtyping import Integer
 from PIL import Image
 
 from goca.classes import BACKGROUND
-from goca.export.folder import shared_labels
+from goca.export.folder import VoidLabels, shared_labels
 from goca.render import MAX_CLASSES, Colour, indexed_image, palette
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class LabelMap:
 
     def __init__(self) -> None:
         self.classes = [BACKGROUND]
+        self.void = VoidLabels()
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -28,7 +29,7 @@ class LabelMap:
         return ((0, 0, 0), *palette()[: len(self.classes) - 1])
 
     def labels(self, result: Segmentation) -> Integer[np.ndarray, "height width"]:
-        """The labels of one image.
+        """The labels of one image; 255 where it is ignored.
 
         Raises:
             ValueError: more classes than the pixels of an 8-bit picture can tell.
@@ -39,7 +40,7 @@ class LabelMap:
                 f"{len(self.classes)} classes, the background included, do not fit into an 8-bit picture; "
                 f"pass at most {MAX_CLASSES - 1}, or take the format json, npz or coco"
             )
-        return labels
+        return self.void.fill(labels, len(self.classes))
 
     def grey(self, result: Segmentation) -> Image.Image:
         """The labels of one image as a grey picture."""
