@@ -43,6 +43,10 @@ class ImageError(ValueError):
     """An image that cannot be used; the message names it and says what to do."""
 
 
+class TooLargeError(ImageError):
+    """An image of more pixels than are read."""
+
+
 def check_there(paths: Sequence[str]) -> None:
     """Refuse paths that are no files, in the words of :func:`read_image`.
 
@@ -148,9 +152,16 @@ def load_bytes(content: bytes, name: str) -> Image.Image:
     Raises:
         ImageError: the bytes are empty, no image, damaged, or too large for the memory.
     """
-    if not content:
-        raise ImageError(f"{name} is empty (0 bytes); copy or download the image again")
-    return _decode(io.BytesIO(content), name)
+    return _decode_bytes(content, name)
+
+
+def size_of_bytes(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height as the header of an image says, before anything is decoded.
+
+    Raises:
+        ImageError: see :func:`load_bytes`; :class:`TooLargeError` where the memory does not hold the image.
+    """
+    return _decode_bytes(content, name, header_only=True).size
 
 
 def orientation(image: Image.Image) -> int | None:
@@ -174,7 +185,13 @@ def max_pixels() -> int:
     return int(psutil.virtual_memory().available) // 2 // _BYTES_PER_PIXEL
 
 
-def _decode(file: Any, name: str) -> Image.Image:
+def _decode_bytes(content: bytes, name: str, header_only: bool = False) -> Image.Image:
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes); copy or download the image again")
+    return _decode(io.BytesIO(content), name, header_only)
+
+
+def _decode(file: Any, name: str, header_only: bool = False) -> Image.Image:
     Image.init()
     known = [each for each in FORMATS if each in Image.OPEN]  # a Pillow may lack AVIF
     too_large = f"{name} has too many pixels to be read safely; make it smaller first"
@@ -183,14 +200,15 @@ def _decode(file: Any, name: str) -> Image.Image:
             warnings.filterwarnings("ignore", module=r"PIL\b")  # other threads' warnings stay
             image = Image.open(file, formats=known)
             if image.width * image.height > max_pixels():
-                raise ImageError(too_large)
-            _load(image, name)
+                raise TooLargeError(too_large)
+            if not header_only:
+                _load(image, name)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image that can be read; convert it to PNG or JPEG") from None
     except (Image.DecompressionBombError, MemoryError):
-        raise ImageError(too_large) from None
+        raise TooLargeError(too_large) from None
     except Exception as error:  # a header can raise almost anything
         raise _damaged(name) from error
     return image

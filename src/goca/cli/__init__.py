@@ -19,6 +19,7 @@ from goca.cli import (
     reproduce,
     scenes,
     segment,
+    serve,
     verify,
 )
 from goca.cli.common import OneSentenceErrors
@@ -48,6 +49,7 @@ def load_plugins(
 
 for command in (
     segment.segment,
+    serve.serve,
     observe.observe,
     generate.generate,
     guidance_table.guidance_table,
