@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
-from goca import render
+from goca import explorer, render
 from goca.classes import BACKGROUND, VOID
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.lookup import Names, look_up
@@ -25,7 +24,7 @@ from goca.segment import Box, Segment
 if TYPE_CHECKING:
     import supervision
 
-NOTEBOOK_SIDE, NOTEBOOK_QUALITY = 640, 85
+NOTEBOOK_SIDE = 640
 SHOWN_CLASSES = 6
 
 
@@ -144,9 +143,18 @@ class Segmentation:
         return f"Segmentation({self.image.width} x {self.image.height}: {areas}{more})"
 
     def _repr_html_(self) -> str:
-        picture = render.data_uri(self.overlay(), NOTEBOOK_SIDE, NOTEBOOK_QUALITY)
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f'<img src="{picture}" alt="{escape(repr(self))}">{notes}'
+        """The explorer in a frame, see :mod:`goca.explorer`."""
+        return explorer.iframe(explorer.payload(self, image_side=NOTEBOOK_SIDE))
+
+    def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write one page that shows image, maps and labels and loads nothing, see :mod:`goca.explorer`.
+
+        :meth:`goca.observation.Explanation.save_html` also shows what led to them.
+
+        Raises:
+            FileExistsError: the file is there already, and ``overwrite`` is not set. OSError: it cannot be written.
+        """
+        return explorer.save_page(path, explorer.payload(self, title=Path(path).stem), overwrite=overwrite)
 
     def to_supervision(self) -> supervision.Detections:
         """The segments as supervision's ``Detections``: boxes, masks, class numbers, confidences, ``class_name``.

@@ -75,3 +75,15 @@ def write_description(result: Segmentation, folder: Path, stem: str) -> Files:
     files = description_files(folder, stem, result.classes)
     write_atomically(files["json"], json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return files
+
+
+def page_files(folder: Path, stem: str, classes: Sequence[str]) -> Files:
+    """``STEM.html``"""
+    return {"html": folder / f"{stem}.html"}
+
+
+def write_page(result: Segmentation, folder: Path, stem: str) -> Files:
+    """``STEM.html``: image, maps and labels in one page, see :meth:`goca.Segmentation.save_html`."""
+    files = page_files(folder, stem, result.classes)
+    result.save_html(files["html"])
+    return files

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
+from goca import explorer
 from goca.maps.resize import resize_maps
 from goca.observation import files, pictures
 from goca.observation.layers import LayerMaps, layer_index, role_sums
 from goca.observation.pixels import PixelScores, check_pixel, sample_maps
 from goca.observation.tokens import ROLES, Token, find_tokens, list_words
-from goca.result import Segmentation
+from goca.result import NOTEBOOK_SIDE, Segmentation
 
 STAGES = ("layers", "heads", "aggregated", "rescaled", "refined", "labels")
 
@@ -229,6 +230,18 @@ class Explanation:
         """
         pixels = [self.at(*each) for each in at]
         return files.write_folder(self, Path(folder), stem, pixels, layer, head, overwrite)
+
+    def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write one page in which the stages can be stepped through, see :mod:`goca.explorer`; it loads nothing.
+
+        Raises:
+            FileExistsError: the file is there already, and ``overwrite`` is not set. OSError: it cannot be written.
+        """
+        return explorer.save_page(path, explorer.payload(self, title=Path(path).stem), overwrite=overwrite)
+
+    def _repr_html_(self) -> str:
+        """The explorer in a frame."""
+        return explorer.iframe(explorer.payload(self, image_side=NOTEBOOK_SIDE))
 
     def save_npz(self, path: str | Path) -> None:
         """Write all maps, the image and :meth:`to_dict` to one file, see :func:`goca.observation.files.write_npz`.

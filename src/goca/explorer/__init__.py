@@ -1,0 +1,11 @@
+"""One page that shows a segmentation and what led to it, in files, notebooks, reports and the service.
+
+``payload(results)`` turns segmentations and explanations into plain JSON data, ``page(data)`` into one HTML page that
+needs no network; ``explorer.js`` draws such data into any element, ``GocaExplorer.mount(element, data)``, with the
+style ``explorer.css``. See docs/explorer.md.
+"""
+
+from goca.explorer.page import asset, iframe, page, save_page
+from goca.explorer.payload import payload
+
+__all__ = ["asset", "iframe", "page", "payload", "save_page"]
