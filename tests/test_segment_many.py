@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -228,3 +229,56 @@ for classes in (5, None, {{"cat": 1}}):
 def test_names_may_come_from_a_generator(segmenter: Segmenter, images: list[str]) -> None:
     result = segmenter(images[0], (name for name in ("cat", "sky")))
     assert result.classes == ("cat", "sky")
+
+
+class FullDisk:
+    """A disk that takes so many pictures and no more: the next one stops half-way."""
+
+    def __init__(self, pictures: int) -> None:
+        self.left = pictures
+        self.save = Image.Image.save
+
+    def __call__(self, picture: Image.Image, path: Path, **options: Any) -> None:
+        if self.left == 0:
+            path.write_bytes(b"\x89PNG half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.left -= 1
+        self.save(picture, path, **options)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    images = many_images(tmp_path / "in", 3)
+    formats = ["labels", "overlay", "coco"]
+    segment_many(segmenter, images, "cat,sky", tmp_path / "whole", formats=formats)
+    full = FullDisk(left)
+    monkeypatch.setattr(Image.Image, "save", lambda picture, path, **options: full(picture, path, **options))
+    with pytest.raises(OSError, match=r"cannot write to the folder .*No space left on device") as caught:
+        segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats)
+    assert ("1 of 3 images are whole" in str(caught.value)) == (left == 3) and "\n" not in str(caught.value)
+    monkeypatch.undo()
+    written = files_of(tmp_path / "out") if left else {}
+    assert all(name.startswith(("0_", ".goca-results")) for name in written) and (tmp_path / "out").exists() == bool(
+        left
+    )
+    segment_many(segmenter, images, "cat,sky", tmp_path / "out", formats=formats, resume=True)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_a_full_disk_is_noticed_by_what_is_written_for_all_images(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = many_images(tmp_path / "in", 2)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    options: dict[str, Any] = {"formats": ["labels", "coco"], "overwrite": True}
+    for target in ("goca.segment_many.ResultStore.save", "goca.storage.journal.os.fsync"):
+        with monkeypatch.context() as full:
+            full.setattr(target, fail)
+            with pytest.raises(OSError, match=r"cannot write to the folder .*No space left on device"):
+                segment_many(segmenter, images, "cat,sky", tmp_path / "out", **options)
+        assert len(segment_many(segmenter, images, "cat,sky", tmp_path / "out", **options).images) == 2

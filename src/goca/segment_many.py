@@ -23,10 +23,12 @@ from goca.ranges import check_number, check_seed
 from goca.result import Segmentation
 from goca.result_store import ResultStore
 from goca.segmenter import Segmenter
+from goca.storage.behind import Behind
 from goca.storage.digest import file_digest, json_digest
 from goca.storage.fields import check_keys, number, text, whole
 from goca.storage.journal import Entry, Journal
 from goca.storage.names import file_stems
+from goca.storage.outputs import cannot_write
 from goca.types import Prompt
 
 JOURNAL = "segmentations.jsonl"
@@ -83,7 +85,7 @@ def segment_many(
     resume: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> SavedSegmentations:
-    """Segment image files and write each result before the next batch; one batch is held in memory.
+    """Segment image files; the files of a batch are written while the next batch is computed, and no more is held.
 
     An image that cannot be decoded, or whose own classes do not fit, is listed, and the others are done. With more than
     one image, ``segmentations.jsonl`` in the folder says what is finished, so that a run that was killed goes on; on
@@ -135,16 +137,26 @@ def segment_many(
         done, whole_run = run.read(journal) if journal is not None else ({}, None)
         if whole_run is not None:
             return run.answer(done, whole_run)
-        try:
-            for entries, results in run.work(done, size, progress):
+
+        def write(entries: list[Entry], results: list[Segmentation | None]) -> None:
+            for entry, result in zip(entries, results, strict=True):
+                if result is not None:
+                    entry["files"] = relative(single.add(result, entry["stem"]), out)
+            try:
                 for entry, result in zip(entries, results, strict=True):
-                    if result is not None:
-                        entry["files"] = relative(single.add(result, entry["stem"]), out)
-                        if store is not None:
-                            store.save(entry["stem"], result)
+                    if store is not None and result is not None:
+                        store.save(entry["stem"], result)
                 if journal is not None:
                     journal.append(entries)
-                done |= {entry["index"]: entry for entry in entries}
+            except OSError as error:
+                raise cannot_write(out, error) from error
+            done.update((entry["index"], entry) for entry in entries)
+
+        todo = [index for index in range(len(images)) if index not in done]
+        try:
+            with Behind(write) as behind:
+                for entries, results in run.work(todo, size, progress):
+                    behind(entries, results)
         except (ValueError, OSError, MemoryError) as error:
             finished = [images[index] for index in sorted(done) if done[index]["error"] is None]
             if not finished:
@@ -263,11 +275,11 @@ class _Run:
         return SavedSegmentations(tuple(saved), {key: self.out / path for key, path in last["files"].items()}, failures)
 
     def work(
-        self, done: Mapping[int, Any], size: int, progress: Progress
+        self, todo: Sequence[int], size: int, progress: Progress
     ) -> Iterator[tuple[list[Entry], list[Segmentation | None]]]:
         """Batches of lines for the journal, each with its result; ``None`` where an image failed."""
         method = self.segmenter.resolve(None, self.threshold)
-        todo, prompts = [index for index in range(len(self.images)) if index not in done], dict[ImageText, Prompt]()
+        prompts = dict[ImageText, Prompt]()
         finished = len(self.images) - len(todo)
         for start in range(0, len(todo), size):
             progress(finished + start, len(self.images))
