@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-fast test-portable lint install clean
+.PHONY: demo test test-fast test-portable test-wheel lint install clean
 
 install: $(VENV)/installed
 
@@ -43,6 +43,19 @@ test-fast: $(VENV)/installed-dev
 test-portable: $(VENV)/installed-dev
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE \
 	$(PYTEST) -m "not slow" tests/maps tests/backbones tests/guidance tests/test_segmenter.py tests/test_verify.py
+
+# The wheel in an empty environment, with its dependencies from the package index, outside the repository.
+WHEEL := $(CURDIR)/build/wheel
+test-wheel: $(VENV)/installed-dev
+	rm -rf $(WHEEL)
+	$(BIN)/python -m build --no-isolation --outdir $(WHEEL) .
+	$(BIN)/python -m twine check --strict $(WHEEL)/*
+	$(BIN)/python -m check_wheel_contents $(WHEEL)/*.whl
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/pip install -q -c constraints.txt $(WHEEL)/*.whl
+	cd $(WHEEL) && venv/bin/goca scenes --count 1 --seed 2026 --out scene && classes=$$(venv/bin/python -c \
+	'import json; print(json.load(open("scene/captions.json"))["00000.png"]["caption"])') \
+	&& venv/bin/goca segment scene/images/00000.png --classes "$$classes" --out out
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

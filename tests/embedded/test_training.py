@@ -12,7 +12,7 @@ from goca.datasets.scenes import CLASS_NAMES
 from goca.embedded import architectures as arch
 from goca.embedded import checkpoints, denoiser, objectives, optimisers, rungs, train
 from goca.embedded.data import write_caption
-from goca.embedded.export import list_snapshots, load_snapshot
+from goca.embedded.export import check_autoencoder, list_snapshots, load_snapshot
 from goca.embedded.muon import Muon, orthogonalise
 
 
@@ -155,6 +155,14 @@ def test_a_run_becomes_a_stock_pipeline(kind: str, name: str, tmp_path: Path) ->
     pipeline = load_snapshot(kind, tmp_path, list_snapshots(kind, tmp_path)[0])
     assert type(pipeline).__name__ == name
     assert pipeline.vae.config.scaling_factor == 0.5
+
+
+def test_the_shipped_pipelines_share_one_autoencoder(tmp_path: Path) -> None:
+    assert [path.parent.name for path in train.WEIGHTS.rglob("vae/*.safetensors")] == ["vae"]
+    with pytest.raises(typer.BadParameter, match="have another autoencoder than this run"):
+        check_autoencoder(arch.build_vae().half())
+    train.adopt_vae(tmp_path)
+    check_autoencoder(train.load_vae(tmp_path, "cpu").half())
 
 
 def test_training_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def test_the_shipped_judge_is_measured_as_the_trained_one_is(tmp_path: Path, cap
     assert float(capsys.readouterr().out.split("mIoU")[1]) < 0.5
 
 
+def test_where_the_judge_is_when_the_wheel_leaves_it_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no part of the wheel, so copy the folder"):
+        SceneParser.load(tmp_path)
+
+
 def brute_force(features: np.ndarray, reference: np.ndarray) -> float:
     """The textbook's formula."""
     covariance, other = np.cov(features.T), np.cov(reference.T)

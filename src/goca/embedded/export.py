@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 
 from goca.embedded import architectures as arch
 from goca.embedded.checkpoints import load_weights
 from goca.embedded.train import load_vae
-from goca.models.specs import WEIGHTS
+from goca.models.fingerprint import module_digest
+from goca.models.specs import EMBEDDED_VAE, WEIGHTS
 from goca.storage.json_reader import read_json_lines
 
 
@@ -46,7 +48,12 @@ def export(
             f"{run} holds no snapshot of {kind}; train it first with `python -m goca.embedded.train denoiser {kind}`"
         )
     target = out / f"scenes-{kind}"
-    load_snapshot(kind, run, snapshots[-1]).to(dtype=torch.float16).save_pretrained(target)
+    pipeline = load_snapshot(kind, run, snapshots[-1]).to(dtype=torch.float16)
+    if out == WEIGHTS:
+        check_autoencoder(pipeline.vae)
+    pipeline.save_pretrained(target)
+    if out == WEIGHTS:
+        shutil.rmtree(target / "vae")
     log = read_json_lines(run / kind / "log.jsonl")
     origin = {
         "samples_seen": int(snapshots[-1].stem),
@@ -54,6 +61,17 @@ def export(
         "vae_steps": _last(run / "vae" / "log.jsonl"),
     }
     (target / "training.json").write_text(json.dumps(origin, indent=2) + "\n")
+
+
+def check_autoencoder(own: AutoencoderKL) -> None:
+    """Refuse another autoencoder than that of the shipped pipelines, which all have the same.
+
+    Raises:
+        typer.BadParameter: it is another one.
+    """
+    shared = AutoencoderKL.from_pretrained(EMBEDDED_VAE, torch_dtype=own.dtype)
+    if module_digest(own) != module_digest(shared):
+        raise typer.BadParameter("the shipped pipelines have another autoencoder than this run; name another --out")
 
 
 def _last(log: Path) -> int:

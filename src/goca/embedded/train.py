@@ -30,7 +30,7 @@ from goca.embedded.denoiser import BATCH, CHECKPOINT_EVERY, Training, train
 from goca.embedded.optimisers import Optimisers
 from goca.embedded.rungs import RUNGS, SCENES, describe, keep_configuration, rung_folder
 from goca.lookup import look_up
-from goca.models.specs import WEIGHTS
+from goca.models.specs import EMBEDDED_VAE, WEIGHTS
 from goca.storage.json_reader import read_json
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
@@ -169,7 +169,7 @@ def adopt(run: Run, weights: Annotated[Path, typer.Option(help="Folder of the ex
 
 def adopt_vae(run: Path, weights: Path = WEIGHTS) -> None:
     """Copy the shipped autoencoder into a run folder."""
-    vae = AutoencoderKL.from_pretrained(weights / "scenes-dit" / "vae")
+    vae = AutoencoderKL.from_pretrained(EMBEDDED_VAE if weights == WEIGHTS else weights / "scenes-dit" / "vae")
     save_weights(run / "vae" / "vae.safetensors", {"vae": vae})
     (run / "vae" / "vae.json").write_text(json.dumps({"scaling_factor": vae.config.scaling_factor}))
 

@@ -14,7 +14,7 @@ from goca.lookup import look_up
 from goca.messages import one_line
 from goca.models.devices import check_device, find_dtype
 from goca.models.hub import hub_errors, pipeline_index
-from goca.models.specs import MODELS, ModelSpec
+from goca.models.specs import EMBEDDED_VAE, MODELS, WEIGHTS, ModelSpec
 from goca.notes import captured_messages, notify
 
 if TYPE_CHECKING:
@@ -120,16 +120,18 @@ def _read_pipeline(name: str, dtype: torch.dtype, revision: str | None) -> Any:
             f"{name} is a {class_name}, which diffusers does not have; load it yourself and use "
             "Segmenter.from_pipeline(pipeline)."
         )
-    denoiser: dict[str, Any] = {}
+    elsewhere: dict[str, Any] = {}
     if whole != source:
         part = backbone_class(class_name, name).denoiser_name
         with hub_errors(source):
-            denoiser[part] = getattr(diffusers, index[part][1]).from_pretrained(
+            elsewhere[part] = getattr(diffusers, index[part][1]).from_pretrained(
                 source, subfolder=part, dtype=dtype, revision=revision
             )
+    if Path(whole).is_dir() and Path(whole).resolve().parent == WEIGHTS:
+        elsewhere["vae"] = diffusers.AutoencoderKL.from_pretrained(EMBEDDED_VAE, dtype=dtype)
     with hub_errors(whole):
         return getattr(diffusers, class_name).from_pretrained(
-            whole, dtype=dtype, revision=whole_revision, **left_out, **denoiser
+            whole, dtype=dtype, revision=whole_revision, **left_out, **elsewhere
         )
 
 

@@ -9,11 +9,12 @@ from goca.datasets.scenes import CLASS_NAMES
 from goca.models.derived import DERIVED
 from goca.models.model_spec import ModelSpec
 
-WEIGHTS = Path(__file__).parents[1] / "embedded" / "weights"
+WEIGHTS = Path(__file__).resolve().parents[1] / "embedded" / "weights"
+EMBEDDED_VAE = WEIGHTS / "vae"  # of all embedded models; their folders have none of their own
 SCENES_VOCABULARY: tuple[str, ...] = (*CLASS_NAMES, "a", "and")
 
 
-__all__ = ["DEFAULT_MODEL", "MODELS", "WEIGHTS", "ModelSpec"]
+__all__ = ["DEFAULT_MODEL", "EMBEDDED_VAE", "MODELS", "WEIGHTS", "ModelSpec"]
 
 
 def _unet_blocks(*owners: str) -> tuple[str, ...]:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from goca.datasets.scenes import CLASS_NAMES
-from goca.models.specs import WEIGHTS
+from goca.models.specs import EMBEDDED_VAE, WEIGHTS
 
 JUDGE = WEIGHTS / "judge"
 FOUND = 0.01  # share of the pixels that a class must win
@@ -59,10 +60,20 @@ class SceneParser:
 
     @classmethod
     def load(cls, folder: Path = JUDGE) -> SceneParser:
-        """The shipped network, or the one that ``python -m goca.embedded.supervised`` wrote to a folder."""
+        """The repository's network, or the one that ``python -m goca.embedded.supervised`` wrote to a folder.
+
+        Raises:
+            ValueError: the folder holds none; wheels leave the repository's out.
+        """
+        if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+            raise ValueError(
+                f"the network that judges drawn scenes is not in {folder}; it is no part of the wheel, so copy the "
+                "folder src/goca/embedded/weights/judge of goca's repository there, or install goca from the "
+                "repository with pip install -e ."
+            )
         options: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
         network = UNet2DConditionModel.from_pretrained(folder, **options)
-        return cls(network, AutoencoderKL.from_pretrained(WEIGHTS / "scenes-unet" / "vae", **options))
+        return cls(network, AutoencoderKL.from_pretrained(EMBEDDED_VAE, **options))
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Prediction]:
