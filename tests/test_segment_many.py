@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -162,6 +163,24 @@ def test_each_image_has_classes_of_its_own(segmenter: Segmenter, images: list[st
     assert [list(each.areas) for each in saved.images] == [["cat"], ["dog", "sky"]]
     expected = segmenter(images[1], ["dog", "sky"], caption="a dog under the sky")
     assert np.array_equal(np.asarray(Image.open(saved.images[1].files["labels"])), expected.labels)
+
+
+def test_a_class_has_one_colour_in_all_images_and_formats(
+    segmenter: Segmenter, images: list[str], tmp_path: Path
+) -> None:
+    texts = {images[0]: ImageText(("cat|kitten", "sky")), images[1]: ImageText(("sky", "tree", "cat"))}
+    saved = segment_many(segmenter, images, texts, tmp_path, threshold=0.4, formats=["json", "labels", "voc"])
+    rows = (tmp_path / "voc/labelmap.txt").read_text().splitlines()[2:]
+    colours = {name: [int(part) for part in colour.split(",")] for name, colour, *_ in (row.split(":") for row in rows)}
+    assert set(colours) == {"cat", "sky", "tree"}
+    for each in saved.images:
+        classes = json.loads(each.files["json"].read_text())["classes"]
+        assert {entry["name"]: entry["colour"] for entry in classes[:-1]}.items() <= colours.items()
+        flat = Image.open(each.files["labels"]).getpalette()
+        assert flat is not None and flat[: 3 * len(classes)] == [part for entry in classes for part in entry["colour"]]
+    streamed = segmenter(images, [["cat", "sky"], ["sky", "tree", "cat"]], threshold=0.4)
+    first, second = (dict(zip(each.classes, each.colours, strict=True)) for each in streamed)
+    assert all(second[name] == colour for name, colour in first.items())
 
 
 def test_a_stream_gives_what_single_calls_give(segmenter: Segmenter, images: list[str]) -> None:

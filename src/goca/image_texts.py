@@ -27,6 +27,11 @@ class ImageText:
     classes: tuple[str, ...]
     caption: str | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """What the classes are called: the first of their synonyms."""
+        return [" ".join(name.split("|")[0].split()) for name in self.classes]
+
 
 def read_classes_file(path: str | Path) -> list[str]:
     """The names of a text file, one class a line, synonyms separated by ``|``; empty lines and ``#`` lines are skipped.

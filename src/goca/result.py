@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,8 @@ class Segmentation:
         labels: (height, width) indices into ``classes``; 255 where a pixel is ignored, see :meth:`ignore`.
         maps: (classes, rows, columns) float32 scores in [0, 1] on the model's output grid.
         notes: sentences that the user should read, such as a warning that the model does not know this kind of image.
+        colours: red, green and blue of each class, from 0 to 255; by default those of the palette in
+            turn, see :func:`goca.render.run_colours`.
     """
 
     image: Image.Image
@@ -45,6 +47,7 @@ class Segmentation:
     labels: Integer[np.ndarray, "height width"]
     maps: Float[np.ndarray, "classes rows columns"]
     notes: tuple[str, ...] = ()
+    colours: tuple[render.Colour, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != (self.image.height, self.image.width):
@@ -53,6 +56,11 @@ class Segmentation:
             )
         if len(self.maps) != len(self.classes):
             raise ValueError(f"{len(self.maps)} maps do not fit {len(self.classes)} classes")
+        if not self.colours:
+            colours = render.run_colours([self.classes])
+            object.__setattr__(self, "colours", tuple(colours[name] for name in self.classes))
+        if len(self.colours) != len(self.classes):
+            raise ValueError(f"{len(self.colours)} colours do not fit {len(self.classes)} classes")
         used = self.labels[~self.ignored]
         if used.size and (used.min() < 0 or used.max() >= len(self.classes)):
             raise ValueError(f"labels from {used.min()} to {used.max()} do not fit {len(self.classes)} classes")
@@ -182,9 +190,14 @@ class Segmentation:
             for each in self
         ]
 
-    def overlay(self, opacity: float = 0.6) -> Image.Image:
-        """The image under its classes' colours, above a legend; small images are enlarged by a whole number."""
-        return render.overlay(self.image, self.labels, self.classes, opacity)
+    def with_colours(self, colours: Mapping[str, render.Colour]) -> Segmentation:
+        """The same with colours by name, such as :func:`goca.render.run_colours` gives to several class lists."""
+        return replace(self, colours=tuple(colours[name] for name in self.classes))
+
+    def overlay(self, opacity: float | None = None) -> Image.Image:
+        """The image under its classes' colours, with outlines, names and a colour key, see
+        :func:`goca.render.overlay`; small images are enlarged by a whole number."""
+        return render.overlay(self.image, self.labels, self.classes, opacity, self.colours)
 
     def heat_map(self, name: str) -> Image.Image:
         """The scores of one class over the grey image, from dark blue (0) to light yellow (1).
@@ -197,13 +210,13 @@ class Segmentation:
 
     def label_image(self) -> Image.Image:
         """A palette picture of the image's size whose pixel values are the labels, 255 where a pixel is ignored."""
-        return render.indexed_image(self.labels, render.class_colours(self.classes))
+        return render.indexed_image(self.labels, self.colours)
 
     def to_dict(self) -> dict[str, object]:
         """Size, notes, share of ignored pixels, and per class its name, index, colour, share of the area, pixel count,
         confidence and COCO run lengths."""
         entries = []
-        for index, (name, colour) in enumerate(zip(self.classes, render.class_colours(self.classes), strict=True)):
+        for index, (name, colour) in enumerate(zip(self.classes, self.colours, strict=True)):
             mask = self.labels == index
             entry = {
                 "name": name,

@@ -20,6 +20,7 @@ from goca.lookup import Names, read_names
 from goca.messages import first_names, sentence
 from goca.models.fingerprint import fingerprint
 from goca.ranges import check_number, check_seed
+from goca.render import Colour, run_colours
 from goca.result import Segmentation
 from goca.result_store import ResultStore
 from goca.segmenter import Segmenter
@@ -170,7 +171,7 @@ def segment_many(
             for index in sorted(done):
                 stem = run.stems[index]
                 if done[index]["error"] is None:
-                    files = shared.add(store.load(stem, read_image(images[index])), stem)
+                    files = shared.add(store.load(stem, read_image(images[index])).with_colours(run.colours), stem)
                     last["image_files"][str(index)] = relative(files, out)
             last["files"] = relative(shared.finish(), out)
         if not failures:
@@ -212,6 +213,11 @@ class _Run:
         """What the names of each image's files begin with."""
         return file_stems(self.images)
 
+    @cached_property
+    def colours(self) -> dict[str, Colour]:
+        """One for each class of any image, and for the background."""
+        return run_colours([*(each.names for each in self.texts), [BACKGROUND]])
+
     def settings(self, formats: Sequence[str]) -> dict[str, Any]:
         """What the results depend on, as JSON."""
         segmenter = self.segmenter
@@ -247,8 +253,7 @@ class _Run:
 
     def check_files(self, exporters: Sequence[Exporter]) -> None:
         """Refuse early what would replace a file."""
-        names = ([name.split("|")[0].strip() for name in each.classes] for each in self.texts)
-        results = {stem: [*each, BACKGROUND] for stem, each in zip(self.stems, names, strict=True)}
+        results = {stem: [*each.names, BACKGROUND] for stem, each in zip(self.stems, self.texts, strict=True)}
         for exporter in exporters:
             exporter.check(results)
 
@@ -299,7 +304,7 @@ class _Run:
                 entries.append(entry)
             found = self.segmenter.segment_batch(pictures, texts, method, self.seed, self.ignore_below) if texts else []
             results = iter(found)
-            paired = [next(results) if entry["error"] is None else None for entry in entries]
+            paired = [next(results).with_colours(self.colours) if entry["error"] is None else None for entry in entries]
             for entry, result in zip(entries, paired, strict=True):
                 if result is not None:
                     entry |= {"areas": result.areas, "notes": list(result.notes)}

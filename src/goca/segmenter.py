@@ -40,6 +40,7 @@ from goca.models.specs import DEFAULT_MODEL, MODELS
 from goca.notes import notify
 from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
 from goca.ranges import LARGEST_SIDE, check_number, check_seed, check_whole
+from goca.render import Colour, add_colours
 from goca.result import Segmentation
 from goca.text.prompt import build_prompt
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
@@ -247,6 +248,7 @@ class Segmenter:
 
         The next batch of ``images`` is read when the results of the last have been taken. The arguments are checked at
         once; they are those of :meth:`__call__`, but that without ``batch_size`` images have a forward each on a CPU.
+        A class has the same colour in all results.
 
         Raises:
             ValueError: as of :meth:`__call__`; what concerns a single image, when its turn comes.
@@ -257,6 +259,7 @@ class Segmenter:
         prompts = self._prompts(count, classes, caption, background)
         check_seed(seed)
         check_number("ignore_below", ignore_below, 0.0, 1.0)
+        colours: dict[str, Colour] = {}
 
         def run() -> Iterator[Segmentation]:
             for batch in batches(images, size):
@@ -264,7 +267,9 @@ class Segmenter:
                 texts = list(islice(prompts, len(batch)))
                 if len(texts) < len(batch):
                     raise ValueError("there are more images than lists of classes or captions; give each image one")
-                yield from self.segment_batch(pictures, texts, chosen, seed, ignore_below)
+                for result in self.segment_batch(pictures, texts, chosen, seed, ignore_below):
+                    add_colours(colours, result.classes)
+                    yield result.with_colours(colours)
 
         return run()
 

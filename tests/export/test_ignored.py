@@ -16,7 +16,8 @@ from pycocotools import mask as coco_mask
 
 from goca import Segmentation
 from goca.datasets.folder import Folder
-from goca.export import FORMATS, Exporter
+from goca.export import FORMATS
+from goca.render import OVERLAY_SIDE
 
 
 def segmentation(classes: tuple[str, ...] = ("cat", "sky", "background")) -> Segmentation:
@@ -86,35 +87,12 @@ def test_ignored_pixels_are_without_a_class_as_the_background_is(name: str, tmp_
 
 
 def test_no_format_is_forgotten() -> None:
-    assert set(FORMATS) == {*READ, *NO_CLASS, *POLYGONS_AND_BRUSHES, "overlay", "heat"}
+    assert set(FORMATS) == {*READ, *NO_CLASS, *POLYGONS_AND_BRUSHES, "overlay", "heat", "html"}
 
 
 def test_the_overlay_leaves_the_image_bare_there() -> None:
-    wide = np.kron(RESULT.ignored, np.ones((20, 20), dtype=bool))  # the overlay enlarges by 480 // 24
-    overlay = np.asarray(RESULT.overlay())[: wide.shape[0], : wide.shape[1]]
-    image = np.kron(np.asarray(RESULT.image), np.ones((20, 20, 1), dtype=np.uint8))
-    assert np.array_equal((overlay == image).all(axis=-1), wide)
-
-
-def test_void_has_a_colour_of_its_own_and_stays_a_palette_picture(tmp_path: Path) -> None:
-    picture = Image.open(RESULT.save(tmp_path, "a", ["labels"])["labels"])
-    assert picture.mode == "P"
-    assert (np.asarray(picture.convert("RGB"))[RESULT.ignored] == (224, 224, 192)).all()
-
-
-def test_supervision_and_transformers_get_masks_without_them() -> None:
-    detections, entries = RESULT.to_supervision(), RESULT.to_transformers()
-    assert not (detections.mask.any(axis=0) & RESULT.ignored).any()
-    assert not (np.any([np.asarray(each["mask"]) for each in entries], axis=0) & RESULT.ignored).any()
-
-
-def test_too_many_classes_for_a_label_of_their_own(tmp_path: Path) -> None:
-    many = tuple(f"class {index}" for index in range(255))
-    with pytest.raises(ValueError, match="257 classes leave no label for ignored pixels, 255; name at most 255"):
-        segmentation((*many, "more", "yet more"))
-    exporter = Exporter(tmp_path, ["fiftyone"])
-    exporter.add(segmentation(many[:200]), "a")
-    with pytest.raises(ValueError, match="256 classes, the background included, leave no number for ignored pixels"):
-        exporter.add(segmentation(many), "b")
-    coco = json.loads(segmentation(many).save(tmp_path / "coco", "a", ["coco"])["coco"].read_text())
-    assert len(coco["categories"]) > 254 and max(each["category_id"] for each in coco["annotations"]) <= 255
+    factor = round(OVERLAY_SIDE / RESULT.image.width)
+    image = RESULT.image.resize((24 * factor, 20 * factor), Image.Resampling.BICUBIC)
+    overlay = np.asarray(RESULT.overlay(1.0))[: image.height, : image.width]
+    wide = np.kron(RESULT.ignored, np.ones((factor, factor), dtype=bool))
+    assert np.array_equal((overlay == np.asarray(image)).all(axis=-1), wide)

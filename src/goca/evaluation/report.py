@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from goca.datasets.base import VOID, Dataset
 from goca.evaluation.runner import predict
 from goca.evaluation.summary import image_miou
 from goca.evaluation.task import CLASSES, OWN, ImageResult, Task
 from goca.messages import visible
-from goca.render import BACKGROUND_COLOUR, data_uri, palette
+from goca.render import BACKGROUND_COLOUR, data_uri, hex_colour, paint, run_colours
 from goca.segmenter import Segmenter
 from goca.storage.atomic import write_atomically
 from goca.storage.settings import flatten
 
 EXAMPLES = 4  # best and as many worst
-PICTURE_SIDE, PICTURE_QUALITY = 220, 85
-OPACITY = 0.65
+PICTURE_SIDE, PICTURE_QUALITY = 240, 85
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8a6d00")
 CHART, MARGIN = (640, 260), (44, 30)  # width and height of the curve, room for its numbers on the left and below
 
@@ -70,7 +67,7 @@ def write_report(
     results = answer["results"]
     top = max(results, key=lambda result: result["miou"])
     best, worst = choose_examples(images, task, top)
-    shown = [[show(segmenter, dataset, task, image, top) for image in chosen] for chosen in (best, worst)]
+    shown = show(segmenter, dataset, task, [*best, *worst], top)
     classes = [name for name in task.class_names if any(name in result["per_class"] for result in results)]
     lists = {"image list": answer["image_list"], "words": answer["words"]}
     page = environment.get_template("report.html").render(
@@ -80,7 +77,7 @@ def write_report(
         classes=classes,
         never_seen=[name for name in task.class_names if name not in classes],
         curve=curve([result for result in results if "sweep" in result]),
-        examples=[("Best images", shown[0]), ("Worst images", shown[1])],
+        examples=[("Best images", shown[: len(best)]), ("Worst images", shown[len(best) :])],
         captions=caption_source(answer["settings"]["captions"]),
         settings={key: as_text(value) for key, value in flatten({**lists, **answer["settings"]}, ": ")},
     )
@@ -104,39 +101,27 @@ def step_of(task: Task, result: Mapping[str, Any]) -> int:
     return thresholds.index(result["threshold"]) if thresholds else 0
 
 
-def show(segmenter: Segmenter, dataset: Dataset, task: Task, image: ImageResult, result: Mapping[str, Any]) -> Example:
-    """Image, target and prediction side by side."""
-    sample, step = dataset[image.index], step_of(task, result)
-    target = task.target(sample)
-    predicted = predict(segmenter, sample, task, result["preset"]).labels(step)
-    values = [int(value) for value in np.union1d(target, predicted) if value != VOID]
-    colours = label_colours(values, dataset.has_background)
-    pictures = (sample.image, paint(sample.image, target, colours), paint(sample.image, predicted, colours))
-    return Example(
-        image.name,
-        image_miou(image, result["preset"], step, task),
-        tuple(data_uri(each, PICTURE_SIDE, PICTURE_QUALITY) for each in pictures),
-        tuple((task.class_names[value], "#" + bytes(colours[value]).hex()) for value in values),
-    )
-
-
-def label_colours(values: Sequence[int], has_background: bool) -> UInt8[np.ndarray, "labels=256 3"]:
-    """A colour for each label of one image, as far from each other as they get; the background is dark grey, void
-    white."""
-    colours = np.full((VOID + 1, 3), 255, dtype=np.uint8)
-    colours[values] = palette()[: len(values)]
-    if has_background:
-        colours[0] = BACKGROUND_COLOUR
-    return colours
-
-
-def paint(
-    image: Image.Image,
-    labels: Integer[np.ndarray, "height width"],
-    colours: UInt8[np.ndarray, "labels=256 3"],
-) -> Image.Image:
-    """The image under its labels' colours."""
-    return Image.blend(image, Image.fromarray(colours[labels]), OPACITY)
+def show(
+    segmenter: Segmenter, dataset: Dataset, task: Task, images: Sequence[ImageResult], result: Mapping[str, Any]
+) -> list[Example]:
+    """Image, target and prediction of some images, side by side; a class has one colour in all of them, void
+    has none."""
+    step, names = step_of(task, result), task.class_names
+    labels = []
+    for image in images:
+        sample = dataset[image.index]
+        labels.append((task.target(sample), predict(segmenter, sample, task, result["preset"]).labels(step)))
+    found = [[int(value) for value in np.union1d(*pair) if value != VOID] for pair in labels]
+    colours = run_colours([names[value] for value in values] for values in found)
+    palette = [colours.get(name, BACKGROUND_COLOUR) for name in names]
+    examples = []
+    for image, pair, values in zip(images, labels, found, strict=True):
+        picture = dataset[image.index].image
+        pictures = (picture, *(paint(picture, each, palette) for each in pair))
+        legend = tuple((names[value], hex_colour(palette[value])) for value in values)
+        uris = tuple(data_uri(each, PICTURE_SIDE, PICTURE_QUALITY) for each in pictures)
+        examples.append(Example(image.name, image_miou(image, result["preset"], step, task), uris, legend))
+    return examples
 
 
 def curve(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

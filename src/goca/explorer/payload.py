@@ -15,7 +15,7 @@ from goca.classes import BACKGROUND
 from goca.explorer.packing import fitting_side, pack_labels, pack_maps, reduce_maps
 from goca.explorer.stages import explain_layers, explain_stages
 from goca.messages import visible
-from goca.render import class_colours, data_uri, heat_map
+from goca.render import Colour, add_colours, data_uri, heat_map
 
 if TYPE_CHECKING:
     from goca.observation.explanation import Explanation
@@ -52,7 +52,9 @@ def payload(
     if not named:
         raise ValueError("there is no result to show; give at least one")
     split = {name: _split(each) for name, each in named.items()}
-    colours = shared_colours([result.classes for result, _ in split.values()])
+    colours: dict[str, Colour] = {}
+    for result, _ in split.values():
+        add_colours(colours, result.classes, result.colours)
     images: list[Image.Image] = []
     entries = []
     for name, (result, explanation) in split.items():
@@ -71,28 +73,15 @@ def payload(
     }
 
 
-def shared_colours(class_lists: Sequence[Sequence[str]]) -> dict[str, list[int]]:
-    """A colour for every class name of several results, the same in all of them; the first list has its usual ones.
-
-    Raises:
-        ValueError: more than 256 classes.
-    """
-    names = list(dict.fromkeys(name for names in class_lists for name in names if name != BACKGROUND))
-    names += [BACKGROUND] if any(BACKGROUND in each for each in class_lists) else []
-    return {name: list(colour) for name, colour in zip(names, class_colours(names), strict=True)}
-
-
 def _split(each: Any) -> tuple[Segmentation, Explanation | None]:
     """A result, and the explanation that it is part of, if any."""
     result = getattr(each, "result", None)
     return (each, None) if result is None else (result, each)
 
 
-def _describe(
-    result: Segmentation, explanation: Explanation | None, colours: Mapping[str, Sequence[int]]
-) -> dict[str, Any]:
+def _describe(result: Segmentation, explanation: Explanation | None, colours: Mapping[str, Colour]) -> dict[str, Any]:
     notes = [*result.notes]
-    channels = [{"name": visible(name), "kind": "class", "colour": colours[name]} for name in result.classes]
+    channels = [{"name": visible(name), "kind": "class", "colour": list(colours[name])} for name in result.classes]
     if BACKGROUND in result.classes:
         channels[result.classes.index(BACKGROUND)]["kind"] = "background"
     stages: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from goca.classes import BACKGROUND
 from goca.export.folder import VoidLabels, shared_labels
-from goca.render import MAX_CLASSES, Colour, indexed_image, palette
+from goca.render import MAX_CLASSES, Colour, add_colours, indexed_image
 
 if TYPE_CHECKING:
     from goca.result import Segmentation
@@ -22,11 +22,12 @@ class LabelMap:
     def __init__(self) -> None:
         self.classes = [BACKGROUND]
         self.void = VoidLabels()
+        self._colours: dict[str, Colour] = {BACKGROUND: (0, 0, 0)}
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """One for each class, black for the background."""
-        return ((0, 0, 0), *palette()[: len(self.classes) - 1])
+        """One for each class, no two the same: that of the results; black for the background."""
+        return tuple(self._colours[name] for name in self.classes)
 
     def labels(self, result: Segmentation) -> Integer[np.ndarray, "height width"]:
         """The labels of one image; 255 where it is ignored.
@@ -40,6 +41,7 @@ class LabelMap:
                 f"{len(self.classes)} classes, the background included, do not fit into an 8-bit picture; "
                 f"pass at most {MAX_CLASSES - 1}, or take the format json, npz or coco"
             )
+        add_colours(self._colours, result.classes, result.colours)
         return self.void.fill(labels, len(self.classes))
 
     def grey(self, result: Segmentation) -> Image.Image:

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from goca.classes import BACKGROUND
 from goca.export.registry import Format
-from goca.render import palette
+from goca.render import Colour, add_colours, hex_colour
 from goca.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class LabelStudioFormat(Format):
     """
 
     def __init__(self) -> None:
-        self.classes: list[str] = []
+        self.colours: dict[str, Colour] = {}
         self.tasks: list[dict[str, Any]] = []
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
-        self.classes += [name for name in result.classes if name not in (*self.classes, BACKGROUND)]
+        add_colours(self.colours, result.classes, result.colours)
         size = {"original_width": result.image.width, "original_height": result.image.height, "image_rotation": 0}
         regions = [
             {
@@ -57,10 +57,10 @@ class LabelStudioFormat(Format):
     def finish(self, folder: Path) -> Files:
         files = {"label-studio": folder / TASKS, "label-studio configuration": folder / CONFIGURATION}
         write_atomically(files["label-studio"], json.dumps(self.tasks, ensure_ascii=False) + "\n")
-        colours = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in palette())
         labels = "".join(
-            f'    <Label value={quoteattr(name)} background="{colour}"/>\n'
-            for name, colour in zip(self.classes, colours, strict=False)
+            f'    <Label value={quoteattr(name)} background="{hex_colour(colour)}"/>\n'
+            for name, colour in self.colours.items()
+            if name != BACKGROUND
         )
         write_atomically(
             files["label-studio configuration"],

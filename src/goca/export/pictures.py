@@ -35,7 +35,7 @@ def overlay_files(folder: Path, stem: str, classes: Sequence[str]) -> Files:
 
 
 def write_overlay(result: Segmentation, folder: Path, stem: str) -> Files:
-    """``STEM_overlay.png``: the image under its classes' colours, above a legend."""
+    """``STEM_overlay.png``: the image under its classes' colours, with outlines, names and a colour key."""
     files = overlay_files(folder, stem, result.classes)
     write_png(result.overlay(), files["overlay"])
     return files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from goca.guidance.generate import Generation
 from goca.guidance.run import GuidanceStep, Regions
 from goca.guidance.scfg import RATES
-from goca.render import class_colours, heat_map, indexed_image, legend
+from goca.render import Colour, heat_map, indexed_image, legend, run_colours
 
 TILE, GAP, LINE = 160, 4, 20
 SHOWN = 6
@@ -23,9 +23,12 @@ FONT = 13
 
 def sheet(results: Sequence[Generation]) -> Image.Image:
     """One band per image: the image, then at up to six steps its regions above its rates (0.8 dark, 3 light)."""
-    bands = [band(result) for result in results]
-    words = next((result.words for result in results if result.words), ())
-    key = legend([word or "(start)" for word in words], class_colours(words), bands[0].width, 14) if words else None
+    segmented = [result.segmentation.classes for result in results if result.segmentation is not None]
+    words = dict.fromkeys(word for result in results for word in result.words)
+    colours = run_colours([*segmented, list(words)])
+    bands = [band(result, colours) for result in results]
+    named = [word or "(start)" for word in words]
+    key = legend(named, [colours[word] for word in words], bands[0].width, FONT) if words else None
     parts = bands if key is None else [*bands, key]
     canvas = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
     top = 0
@@ -35,8 +38,8 @@ def sheet(results: Sequence[Generation]) -> Image.Image:
     return canvas
 
 
-def band(result: Generation) -> Image.Image:
-    """One image and its steps."""
+def band(result: Generation, colours: Mapping[str, Colour]) -> Image.Image:
+    """One image and its steps, regions in the colours of their words."""
     shown = spread([step for step in result.steps if step.regions[0] is not None])
     height = 2 * (TILE + GAP) + LINE
     canvas = Image.new("RGB", ((TILE + GAP) * (2 + SHOWN) + GAP, height), "white")
@@ -48,7 +51,7 @@ def band(result: Generation) -> Image.Image:
         draw.text((left, 2), f"step {step.index + 1}, t = {step.timestep:.0f}", fill="black", font=font)
         regions, rate = step.regions[0], step.rates[0]
         assert regions is not None and rate is not None
-        for row, tile in enumerate((region_image(regions, result.words), rate_image(rate))):
+        for row, tile in enumerate((region_image(regions, [colours[word] for word in result.words]), rate_image(rate))):
             canvas.paste(fit(tile), (left, LINE + row * (TILE + GAP)))
     return canvas
 
@@ -59,9 +62,9 @@ def spread(steps: Sequence[GuidanceStep]) -> list[GuidanceStep]:
     return [steps[place] for place in places]
 
 
-def region_image(regions: Regions, words: Sequence[str]) -> Image.Image:
-    """Each pixel in the colour of its word, darker outside the foreground."""
-    picture = indexed_image(regions.masks.argmax(dim=0).cpu().numpy(), class_colours(words)).convert("RGB")
+def region_image(regions: Regions, colours: Sequence[Colour]) -> Image.Image:
+    """Each pixel in the colour of its word (one for each), darker outside the foreground."""
+    picture = indexed_image(regions.masks.argmax(dim=0).cpu().numpy(), colours).convert("RGB")
     shade = 0.6 + 0.4 * regions.foreground.cpu().numpy()[..., None]
     return Image.fromarray((np.asarray(picture) * shade).astype(np.uint8))
 

@@ -13,7 +13,7 @@ from goca.observation import drawing
 from goca.observation.drawing import GAP, LINE, SIDE, bar, caption, heat, label, photo, table
 from goca.observation.layers import LayerMaps
 from goca.observation.tokens import ROLES
-from goca.render import Colour, class_colours, indexed_image, legend
+from goca.render import Colour, indexed_image, legend
 
 if TYPE_CHECKING:
     from goca.observation.explanation import Explanation, PixelScores
@@ -151,7 +151,7 @@ def draw_stages(explanation: Explanation) -> Image.Image:
     title = (
         "From attention to labels: 0 is dark; light is each map's own highest value, then the highest of all classes"
     )
-    colours = class_colours(explanation.classes)
+    colours = explanation.result.colours
     labels = indexed_image(explanation.result.labels, colours).convert("RGB")
     tiles = [caption(photo(explanation.image), "image"), caption(photo(labels), "labels")]
     body = table(title, [*rows, [label("", width, height), *tiles]])
