@@ -73,6 +73,8 @@ class Backbone(ABC):
         self.pipeline = pipeline
         self.reference_layer = reference_layer
         self._levels: dict[tuple[Timestep, float | None, str], NoiseLevel] = {}
+        self._turns = 0
+        self._found: dict[str, Any] = {}
         self.layers: tuple[str, ...] = self.find_layers(self.denoiser)
         look_up(self.layers, reference_layer, "reference layer")
 
@@ -190,12 +192,20 @@ class Backbone(ABC):
     @property
     def device(self) -> torch.device:
         """Where inputs go; with offloading that is the accelerator, not where idle weights are kept."""
-        return self.pipeline._execution_device
+        return self._once_a_turn("device", lambda: self.pipeline._execution_device)
 
     @property
     def dtype(self) -> torch.dtype:
         """Number type of latents and text features."""
-        return self.denoiser.dtype
+        return self._once_a_turn("dtype", lambda: self.denoiser.dtype)
+
+    def _once_a_turn(self, name: str, find: Callable[[], Any]) -> Any:
+        """What diffusers walks through all modules to find, and what does not change within a :meth:`turn`."""
+        if not self._turns:
+            return find()
+        if name not in self._found:
+            self._found[name] = find()
+        return self._found[name]
 
     @property
     def vae_factor(self) -> int:
@@ -284,7 +294,13 @@ class Backbone(ABC):
     def turn(self) -> Iterator[None]:
         """The pipeline's models for this thread alone, and free of what torch is set to around."""
         with models_turn(self.pipeline), neutral():
-            yield
+            self._turns += 1
+            try:
+                yield
+            finally:
+                self._turns -= 1
+                if not self._turns:
+                    self._found.clear()
 
     def record(
         self,

@@ -8,15 +8,15 @@ from functools import partial
 
 from torch import nn
 
-from goca.backbones.turns import calling
+from goca.backbones.turns import calling, walk
 from goca.types import Grid
 
 
 def refuse_caches(denoiser: nn.Module) -> None:
     """Raise ``ValueError`` where diffusers' hooks reuse results of earlier calls: first-block cache, pyramid attention
     broadcast, FasterCache and the like."""
-    for module in denoiser.modules():
-        hooks = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    for module in walk(denoiser):
+        hooks = getattr(vars(module).get("_diffusers_hook"), "hooks", {})
         for hook in hooks.values():
             if getattr(hook, "_is_stateful", False):
                 raise ValueError(

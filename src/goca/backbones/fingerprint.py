@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from goca.backbones.turns import walk
+
 
 def text_fingerprint(pipeline: Any) -> Hashable | None:
     """Of a pipeline's tokenizers and text encoders: words added to them, weights, number types, devices, adapters.
@@ -21,7 +23,7 @@ def text_fingerprint(pipeline: Any) -> Hashable | None:
     others = [part for part in parts if part is not None and not isinstance(part, nn.Module)]
     tensors = [tensor for encoder in encoders for tensor in chain(encoder.parameters(), encoder.buffers())]
     if not all(map(_is_readable, tensors)) or any(
-        hasattr(module, "_diffusers_hook") for encoder in encoders for module in encoder.modules()
+        "_diffusers_hook" in vars(module) for encoder in encoders for module in walk(encoder)
     ):
         return None
     words = tuple((part, tuple(sorted(_added_words(part).items()))) for part in others)
@@ -53,6 +55,6 @@ def _sums(tensors: list[Tensor]) -> tuple[int, ...]:
 def _adapters(encoders: list[Any]) -> Iterator[str]:
     """Which adapters (LoRA) are on and how strong they are, of every layer that has some."""
     for encoder in encoders:
-        for module in encoder.modules():
+        for module in walk(encoder):
             if hasattr(module, "active_adapters") and hasattr(module, "scaling"):
                 yield repr((module.active_adapters, module.scaling, module.disable_adapters, module.merged_adapters))

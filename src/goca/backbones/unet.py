@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -108,13 +109,14 @@ class UNetBackbone(CrossAttentionBackbone):
         """Further inputs of the denoiser."""
         return {}
 
+    @cached_property
+    def _resnets(self) -> tuple[str, ...]:
+        """Names of the residual blocks."""
+        return tuple(name for name, _ in self.denoiser.named_modules() if re.fullmatch(r".*\.resnets\.\d+", name))
+
     def steady_modules(self) -> dict[str, nn.Module]:
         """The first convolution of each residual block, too: blocks without attention may be kept as well."""
-        found = {
-            match[1]: module.conv1
-            for name, module in self.denoiser.named_modules()
-            if (match := re.fullmatch(r"(.*\.resnets\.\d+)", name))
-        }
+        found = {name: self.denoiser.get_submodule(name).conv1 for name in self._resnets}
         return dict(sorted({**found, **super().steady_modules()}.items(), key=lambda each: _forward_order(each[0])))
 
     def grid(self, layer: str, height: int, width: int) -> Grid:

@@ -114,13 +114,12 @@ class RefinerBuilder:
             attention = replace(attention, query=kept, key=attention.key.float())
             self._fused.append(FusedMap(grid, self._picked(grid, query.device), paired, attention))
             return None
-        if grid not in self._sums:
+        first = grid not in self._sums
+        if first:
             keys = grid[0] * grid[1] // (2 if paired else 1)
-            self._sums[grid] = (
-                paired,
-                torch.zeros(plan.accumulated.count, keys, dtype=torch.float32, device=query.device),
-            )
-        return MeanMapReader(plan.accumulated, self._sums[grid][1])
+            total = torch.empty(plan.accumulated.count, keys, dtype=torch.float32, device=query.device)
+            self._sums[grid] = (paired, total)
+        return MeanMapReader(plan.accumulated, self._sums[grid][1], first)
 
     def build(self, layers: int, device: torch.device) -> Refiner:
         """The mean over so many layers."""

@@ -110,12 +110,20 @@ class ComparedRowsReader:
 
 
 class MeanMapReader:
-    """Adds a layer's rows to the sum that refines the maps."""
+    """Adds a layer's rows to the sum that refines the maps.
 
-    def __init__(self, selector: RowSelector, total: Float[Tensor, "rows grid_pixels"]) -> None:
-        self._selector, self._total = selector, total
+    Args:
+        first: whether the layer is the first of its sum, which holds nothing yet.
+    """
+
+    def __init__(self, selector: RowSelector, total: Float[Tensor, "rows grid_pixels"], first: bool) -> None:
+        self._selector, self._total, self._first = selector, total, first
 
     def read(self, block: RowBlock) -> None:
         """Add the rows of one block that the output needs."""
         at, rows = self._selector.select(block.image, block.first)
-        self._total[at : at + len(rows)] += rows
+        part = self._total[at : at + len(rows)]
+        if self._first:
+            part.copy_(rows)
+        else:
+            part += rows
