@@ -1,8 +1,9 @@
-"""Shape-typed signatures are checked in every test; tiny pipelines are built once per session."""
+"""Shape-typed signatures are checked in every test; tiny pipelines and a browser are started once per session."""
 
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors gain nothing from more, and tests run side by side
@@ -11,6 +12,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook("goca", "beartype.beartype")
 
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -21,6 +23,7 @@ from tiny import parts  # noqa: E402
 from goca.backbones import Backbone  # noqa: E402
 from goca.models import wrap  # noqa: E402
 
+CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 QUICK_FAMILIES = ("unet", "dit", "flux")  # of each kind of attention, and of each kind of grid, one
 
 
@@ -60,3 +63,16 @@ def pipeline(family: str) -> Any:
 def backbone(pipeline: Any) -> Backbone:
     """The backbone of that pipeline, with derived settings."""
     return wrap("tiny", pipeline).backbone
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A running Chromium; tests are skipped where it, or Playwright, is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=program, args=[*CHROMIUM, "--disable-component-update"])
+        yield started
+        started.close()

@@ -24,7 +24,7 @@ from goca.segment import Box, Segment
 if TYPE_CHECKING:
     import supervision
 
-NOTEBOOK_SIDE = 640
+NOTEBOOK_SIDE, NOTEBOOK_BYTES = 640, 2**18
 SHOWN_CLASSES = 6
 
 
@@ -152,7 +152,7 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         """The explorer in a frame, see :mod:`goca.explorer`."""
-        return explorer.iframe(explorer.payload(self, image_side=NOTEBOOK_SIDE))
+        return explorer.iframe(explorer.payload(self, image_side=NOTEBOOK_SIDE, map_bytes=NOTEBOOK_BYTES))
 
     def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write one page that shows image, maps and labels and loads nothing, see :mod:`goca.explorer`.

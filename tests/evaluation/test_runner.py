@@ -168,8 +168,8 @@ def test_what_cannot_be_evaluated_is_a_failure_in_a_sentence(model: Segmenter) -
 
 def test_an_image_without_objects_is_background_but_class_1_as_published(model: Segmenter) -> None:
     toy = Toy()
-    assert (predict(model, toy[2], task(toy, protocol="standard"), "paper").labels() == 0).all()
-    decision = predict(model, toy[2], task(toy), "paper")
+    assert (predict(model, toy[2], task(toy, protocol="standard"))["paper"].decision.labels() == 0).all()
+    decision = predict(model, toy[2], task(toy))["paper"].decision
     assert (decision.labels(8) == 1).all() and (decision.labels(0) == 1).all()
 
 
@@ -179,7 +179,7 @@ def test_a_caption_of_which_nothing_is_left_is_an_image_without_a_found_class(mo
     wanted = replace(wanted, protocol=replace(wanted.protocol, append_missing=False, append_background=False))
     (found,) = evaluate(model, toy, wanted)
     assert found.error is None and found.named == () and found.missing
-    assert (predict(model, toy[0], wanted, "paper").labels() == 1).all()
+    assert (predict(model, toy[0], wanted)["paper"].decision.labels() == 1).all()
     strict = replace(wanted, protocol=replace(wanted.protocol, as_published=False))
     assert "nothing in the caption" in str(evaluate(model, toy, strict)[0].error)
 
@@ -191,7 +191,7 @@ def test_published_images_are_resized_in_their_own_colours(model: Segmenter, mon
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda images, **how: given.append((images, how)) or encode(images, **how))
     for protocol in ("paper", "standard"):
-        predict(model, sample, task(toy, "sharp", protocol), "sharp")
+        predict(model, sample, task(toy, "sharp", protocol))
     plain, mirrored = {"as_published": True}, {"mirrored": True, "as_published": True}
     assert given[:2] == [([palette], plain), ([palette], mirrored)]
     assert all(images == [sample.image] and not how["as_published"] for images, how in given[2:])

@@ -127,9 +127,13 @@ def test_names_become_visible_text() -> None:
     assert data["results"][0]["channels"][1]["name"] == "a\\x1b[2Jb\\u202ec"
 
 
-def test_nothing_to_show_is_refused() -> None:
+def test_nothing_and_too_much_are_refused() -> None:
     with pytest.raises(ValueError, match="no result to show"):
         payload({})
+    maps = np.zeros((257, 1, 1), np.float32)
+    many = Segmentation(grey(1, 1), tuple(map(str, range(257))), np.zeros((1, 1), int), maps)
+    with pytest.raises(ValueError, match="at most 256 classes, not 257"):
+        payload(many)
 
 
 def test_big_results_stay_small() -> None:

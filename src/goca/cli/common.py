@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -161,3 +162,8 @@ def progress(task: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(identity, completed=done, total=total)
 
         yield report
+
+
+def command_line() -> str:
+    """The command as it was typed, quoted for a shell."""
+    return shlex.join(["goca", *sys.argv[1:]])

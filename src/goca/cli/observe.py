@@ -70,7 +70,8 @@ def observe(
     Writes pictures: IMAGE_words (attention to each word), IMAGE_shares (special, content and stuff tokens),
     IMAGE_layers (weight and maps of each layer), IMAGE_heads-of-LAYER (weight and maps of each head),
     IMAGE_head-weights, IMAGE_stages (from attention to labels), IMAGE_word-WORD (at the image's size),
-    IMAGE_pixel-X-Y. All numbers are in IMAGE_explanation.json, all maps in IMAGE_explanation.npz.
+    IMAGE_pixel-X-Y. All numbers are in IMAGE_explanation.json, all maps in IMAGE_explanation.npz, and
+    IMAGE_explanation.html is a page to look into them: pixels, stages, layers and heads.
 
     Example: goca observe photo.jpg --classes "cat,grass,sky" --at 120,80 --out observed
     """
@@ -106,7 +107,7 @@ def observe(
     else:
         print_settings(method.settings)
         print_summary(explanation, scores)
-        say(f"{len(saved.files)} files: {saved.files['stages']} and others")
+        say(f"{len(saved.files)} files; open {saved.files['html']} in a browser")
 
 
 def parse_pixel(text: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hi
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from goca.cli.common import split_models
+from goca.cli.common import command_line, split_models
 from goca.ranges import LARGEST_COUNT, LARGEST_SEED, LARGEST_SIDE, MOST_STEPS, MOST_WORKERS
 
 if TYPE_CHECKING:
@@ -315,7 +315,12 @@ class EvaluationOptions:
     @property
     def writing(self) -> dict[str, Any]:
         """Arguments of :meth:`goca.evaluation.experiment.Experiment.run`, but for the folder."""
-        return {"batch": self.batch, "resume": self.resume, "overwrite": self.overwrite}
+        return {
+            "batch": self.batch,
+            "resume": self.resume,
+            "overwrite": self.overwrite,
+            "command": command_line(),
+        }
 
 
 def grouped(command: Function) -> Function:

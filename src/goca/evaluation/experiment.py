@@ -155,6 +155,7 @@ class Experiment:
         model_options: Mapping[str, str] | None = None,
         progress: Callable[[int, int], None] | None = None,
         compute: Compute | None = None,
+        command: str = "",
     ) -> dict[str, Any]:
         """Evaluate methods, all of them on the same recordings.
 
@@ -168,6 +169,7 @@ class Experiment:
                 with others is not continued.
             progress: gets (images done, images in all).
             compute: does the work elsewhere, see :func:`goca.evaluation.runner.evaluate`.
+            command: what was called, for the report.
 
         Returns:
             ``dataset``, ``image_list`` (where the images' names come from), ``words`` (see :attr:`words`), ``model``,
@@ -234,7 +236,7 @@ class Experiment:
         if folder is not None:
             results_path, report_path = answer_files(folder)
             write_atomically(results_path, json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
-            write_report(report_path, answer, segmenter, self.dataset, task, results)
+            write_report(report_path, answer, segmenter, self.dataset, task, results, command)
         return answer
 
     def ablate(self, segmenter: Segmenter, method: Method | None = None, **options: Any) -> dict[str, Any]:

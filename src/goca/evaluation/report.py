@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from goca.datasets.base import VOID, Dataset
-from goca.evaluation.runner import predict
-from goca.evaluation.summary import image_miou
+from goca.datasets.base import Dataset
+from goca.evaluation.examples import choose_examples, show_examples
 from goca.evaluation.task import CLASSES, OWN, ImageResult, Task
+from goca.explorer import asset, policy
 from goca.messages import visible
-from goca.render import BACKGROUND_COLOUR, data_uri, hex_colour, paint, run_colours
 from goca.segmenter import Segmenter
 from goca.storage.atomic import write_atomically
 from goca.storage.settings import flatten
 
-EXAMPLES = 4  # best and as many worst
-PICTURE_SIDE, PICTURE_QUALITY = 240, 85
-LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8a6d00")
+CONFUSIONS = 12
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#8a6d00")
 CHART, MARGIN = (640, 260), (44, 30)  # width and height of the curve, room for its numbers on the left and below
-
-
-@dataclass(frozen=True)
-class Example:
-    """One image as shown: its name, mean IoU, addresses of image, target and prediction, and (name, colour) of its
-    classes."""
-
-    name: str
-    miou: float
-    pictures: tuple[str, ...]
-    legend: tuple[tuple[str, str], ...]
 
 
 def page_environment(package: str) -> Environment:
@@ -50,6 +38,16 @@ def page_environment(package: str) -> Environment:
     )
 
 
+class Raw:
+    """Text of the page itself, which is neither escaped nor made visible."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __html__(self) -> str:
+        return self._text
+
+
 def write_report(
     path: Path,
     answer: Mapping[str, Any],
@@ -57,71 +55,81 @@ def write_report(
     dataset: Dataset,
     task: Task,
     images: Sequence[ImageResult],
+    command: str = "",
 ) -> None:
     """Write the page; the best and worst images of the best method are segmented once more for their pictures.
 
     Args:
         answer: what ``goca evaluate`` answers, see :func:`goca.evaluation.summary.summarise`.
+        command: what was called.
     """
     environment = page_environment("goca.evaluation")
     results = answer["results"]
     top = max(results, key=lambda result: result["miou"])
-    best, worst = choose_examples(images, task, top)
-    shown = show(segmenter, dataset, task, [*best, *worst], top)
-    classes = [name for name in task.class_names if any(name in result["per_class"] for result in results)]
+    shown = show_examples(segmenter, dataset, task, choose_examples(images, task, top), results)
+    script = asset("explorer.js") + asset("report.js", "goca.evaluation")
     lists = {"image list": answer["image_list"], "words": answer["words"]}
     page = environment.get_template("report.html").render(
         answer=answer,
         results=results,
         top=top,
-        classes=classes,
-        never_seen=[name for name in task.class_names if name not in classes],
+        classes=class_rows(task.class_names, results, top),
+        never_seen=[name for name in task.class_names if not any(name in each["per_class"] for each in results)],
+        confusions=confusion_rows(task.class_names, results, top),
         curve=curve([result for result in results if "sweep" in result]),
-        examples=[("Best images", shown[: len(best)]), ("Worst images", shown[len(best) :])],
+        examples=list(zip(("Best images", "Worst images"), shown, strict=True)),
         captions=caption_source(answer["settings"]["captions"]),
         settings={key: as_text(value) for key, value in flatten({**lists, **answer["settings"]}, ": ")},
+        command=command,
+        date=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        script=Raw(script),
+        style=Raw(asset("explorer.css")),
+        policy=policy(script),
+        raw=Raw,
     )
     write_atomically(path, page)
 
 
-def choose_examples(
-    images: Sequence[ImageResult], task: Task, result: Mapping[str, Any]
-) -> tuple[list[ImageResult], list[ImageResult]]:
-    """Images with the highest and the lowest mean IoU of one method, none twice."""
-    step = step_of(task, result)
-    good = [image for image in images if image.error is None]
-    ranked = sorted(good, key=lambda image: -image_miou(image, result["preset"], step, task))
-    best = ranked[: min(EXAMPLES, (len(ranked) + 1) // 2)]
-    return best, ranked[len(best) :][-EXAMPLES:][::-1]
+def class_rows(
+    names: Sequence[str], results: Sequence[Mapping[str, Any]], top: Mapping[str, Any]
+) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
+    """Per class its IoU in percent by every method and the difference to the first method, the highest of the best
+    method first; ``None`` where a class neither occurs nor is predicted."""
+    first = results[0]["per_class"]
+    rows = []
+    for name in names:
+        cells = []
+        for number, result in enumerate(results):
+            own, base = result["per_class"].get(name), first.get(name)
+            delta = None if number == 0 or own is None or base is None else 100 * (own - base)
+            cells.append((None if own is None else 100 * own, delta))
+        if any(value is not None for value, _ in cells):
+            rows.append((name, cells))
+    return sorted(rows, key=lambda row: -top["per_class"].get(row[0], -1.0))
 
 
-def step_of(task: Task, result: Mapping[str, Any]) -> int:
-    """The number of the threshold that a method's result was taken at."""
-    thresholds = task.protocol.thresholds_for(task.methods[result["preset"]])
-    return thresholds.index(result["threshold"]) if thresholds else 0
-
-
-def show(
-    segmenter: Segmenter, dataset: Dataset, task: Task, images: Sequence[ImageResult], result: Mapping[str, Any]
-) -> list[Example]:
-    """Image, target and prediction of some images, side by side; a class has one colour in all of them, void
-    has none."""
-    step, names = step_of(task, result), task.class_names
-    labels = []
-    for image in images:
-        sample = dataset[image.index]
-        labels.append((task.target(sample), predict(segmenter, sample, task, result["preset"]).labels(step)))
-    found = [[int(value) for value in np.union1d(*pair) if value != VOID] for pair in labels]
-    colours = run_colours([names[value] for value in values] for values in found)
-    palette = [colours.get(name, BACKGROUND_COLOUR) for name in names]
-    examples = []
-    for image, pair, values in zip(images, labels, found, strict=True):
-        picture = dataset[image.index].image
-        pictures = (picture, *(paint(picture, each, palette) for each in pair))
-        legend = tuple((names[value], hex_colour(palette[value])) for value in values)
-        uris = tuple(data_uri(each, PICTURE_SIDE, PICTURE_QUALITY) for each in pictures)
-        examples.append(Example(image.name, image_miou(image, result["preset"], step, task), uris, legend))
-    return examples
+def confusion_rows(
+    names: Sequence[str], results: Sequence[Mapping[str, Any]], top: Mapping[str, Any]
+) -> list[tuple[str, str, list[float]]]:
+    """What the best method mistakes most, by pixels: the true class, the predicted one, and for every method the share
+    of the true class's pixels in percent."""
+    wrong = sorted((-pixels, true, found) for true, found, pixels in top["confusion"] if true != found)
+    tables = [{(true, found): pixels for true, found, pixels in each["confusion"]} for each in results]
+    totals = [Counter[int]() for _ in results]
+    for total, table in zip(totals, tables, strict=True):
+        for (true, _), pixels in table.items():
+            total[true] += pixels
+    return [
+        (
+            names[true],
+            names[found],
+            [
+                100 * table.get((true, found), 0) / max(1, total[true])
+                for table, total in zip(tables, totals, strict=True)
+            ],
+        )
+        for _, true, found in wrong[:CONFUSIONS]
+    ]
 
 
 def curve(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

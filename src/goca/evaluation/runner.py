@@ -21,6 +21,7 @@ from goca.ranges import check_limit, check_whole
 from goca.segmenter import Segmenter
 from goca.storage.journal import ANEW, Journal
 from goca.text.align import Aligned, EmptyPrompt, align
+from goca.types import ScoreMaps
 
 BATCH = 8
 Compute = Callable[[Dataset, Task, list[range]], Iterable[list[ImageResult]]]
@@ -162,14 +163,35 @@ def evaluate_batch(segmenter: Segmenter, samples: Sequence[tuple[int, Sample]], 
     return sorted(results, key=lambda result: result.index)
 
 
-def predict(segmenter: Segmenter, sample: Sample, task: Task, name: str) -> Decision:
-    """The labels of one image by the method ``name`` alone.
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """One image by one method.
+
+    Attributes:
+        decision: its labels at every threshold.
+        indices: the data set's class of each map.
+        scores: what they were decided by; ``None`` where no class was looked for.
+    """
+
+    decision: Decision
+    indices: tuple[int, ...]
+    scores: ScoreMaps | None
+
+
+def predict(segmenter: Segmenter, sample: Sample, task: Task) -> dict[str, Predicted]:
+    """Labels and maps of one image by every method.
 
     Raises:
         ValueError: the image fails.
     """
-    (decisions,) = _decide(segmenter, [_prepare(segmenter, 0, sample, task)], task, {name: task.methods[name]})
-    return decisions[name]
+    each = _prepare(segmenter, 0, sample, task)
+    if each.aligned is None:
+        return {name: Predicted(_nothing(each, task, name), (), None) for name in task.methods}
+    found = {}
+    for name, (scores,) in _record(segmenter, [each], task).items():
+        scores = _process(each, scores, task.methods[name])
+        found[name] = Predicted(_choose(each, scores, task, name), tuple(each.aligned.indices), scores)
+    return found
 
 
 def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _Prepared:
@@ -204,7 +226,7 @@ def _prepare(segmenter: Segmenter, index: int, sample: Sample, task: Task) -> _P
 
 def _evaluate_group(segmenter: Segmenter, group: Sequence[_Prepared], task: Task) -> list[ImageResult]:
     try:
-        decisions = _decide(segmenter, group, task, task.methods)
+        decisions = _decide(segmenter, group, task)
     except ValueError as error:  # one image's maps are not finite, say: find out whose
         if len(group) == 1:
             return [ImageResult(group[0].index, group[0].sample.name, error=str(error))]
@@ -219,38 +241,50 @@ def _result(each: _Prepared, decisions: Mapping[str, Decision], task: Task) -> I
     return ImageResult(each.index, each.sample.name, counts, named, tuple(missing))
 
 
-def _decide(
-    segmenter: Segmenter, group: Sequence[_Prepared], task: Task, methods: Mapping[str, Method]
-) -> list[dict[str, Decision]]:
+def _decide(segmenter: Segmenter, group: Sequence[_Prepared], task: Task) -> list[dict[str, Decision]]:
     """Labels of every image by every method, from one set of recordings."""
-    thresholds = {name: task.protocol.thresholds_for(each) for name, each in methods.items()}
     seen = [each for each in group if each.aligned is not None]
+    maps = _record(segmenter, seen, task) if seen else {}
     found: dict[int, dict[str, Decision]] = {}
-    if seen:
-        published = task.protocol.as_published
-        images = [(published and each.sample.stored) or each.sample.image for each in seen]
-        latents = segmenter.encode(images, as_published=published)
-        flips = any(method.flip for method in methods.values())
-        mirrored = segmenter.encode(images, mirrored=True, as_published=published) if flips else None
-        prompts = [each.aligned.prompt for each in seen if each.aligned is not None]
-        maps, _ = segmenter.score(latents, prompts, list(methods.values()), task.seed, mirrored)
-        for position, each in enumerate(seen):
-            assert each.aligned is not None
-            found[each.index] = {
-                name: decide(
-                    post_process(scores[position], each.sample.image, method.pamr, method.post),
-                    each.aligned.indices,
-                    each.target.shape,
-                    method.background,
-                    thresholds[name],
-                    task.scored_classes,
-                )
-                for (name, method), scores in zip(methods.items(), maps, strict=True)
-            }
+    for position, each in enumerate(seen):
+        found[each.index] = {
+            name: _choose(each, _process(each, maps[name][position], method), task, name)
+            for name, method in task.methods.items()
+        }
     for each in group:
         if each.aligned is None:
-            found[each.index] = {
-                name: no_class_found(each.target.shape, steps, task.scored_classes)
-                for name, steps in thresholds.items()
-            }
+            found[each.index] = {name: _nothing(each, task, name) for name in task.methods}
     return [found[each.index] for each in group]
+
+
+def _record(segmenter: Segmenter, seen: Sequence[_Prepared], task: Task) -> dict[str, list[ScoreMaps]]:
+    """By method the maps of every image, before they are drawn to the image's edges."""
+    published = task.protocol.as_published
+    images = [(published and each.sample.stored) or each.sample.image for each in seen]
+    latents = segmenter.encode(images, as_published=published)
+    flips = any(method.flip for method in task.methods.values())
+    mirrored = segmenter.encode(images, mirrored=True, as_published=published) if flips else None
+    prompts = [each.aligned.prompt for each in seen if each.aligned is not None]
+    maps, _ = segmenter.score(latents, prompts, list(task.methods.values()), task.seed, mirrored)
+    return dict(zip(task.methods, maps, strict=True))
+
+
+def _process(each: _Prepared, scores: ScoreMaps, method: Method) -> ScoreMaps:
+    return post_process(scores, each.sample.image, method.pamr, method.post)
+
+
+def _choose(each: _Prepared, scores: ScoreMaps, task: Task, name: str) -> Decision:
+    assert each.aligned is not None
+    method = task.methods[name]
+    return decide(
+        scores,
+        each.aligned.indices,
+        each.target.shape,
+        method.background,
+        task.protocol.thresholds_for(method),
+        task.scored_classes,
+    )
+
+
+def _nothing(each: _Prepared, task: Task, name: str) -> Decision:
+    return no_class_found(each.target.shape, task.protocol.thresholds_for(task.methods[name]), task.scored_classes)

@@ -5,7 +5,7 @@ needs no network; ``explorer.js`` draws such data into any element, ``GocaExplor
 style ``explorer.css``. See docs/explorer.md.
 """
 
-from goca.explorer.page import asset, iframe, page, save_page
+from goca.explorer.page import asset, iframe, page, policy, save_page, script_json
 from goca.explorer.payload import payload
 
-__all__ = ["asset", "iframe", "page", "payload", "save_page"]
+__all__ = ["asset", "iframe", "page", "payload", "policy", "save_page", "script_json"]

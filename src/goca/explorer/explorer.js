@@ -281,8 +281,9 @@
   // ---------------------------------------------------------------- the view
 
   class Explorer {
-    constructor(element, payload) {
+    constructor(element, payload, level) {
       this.payload = payload;
+      this.level = level;
       this.heat = bytes(payload.heat);
       this.images = payload.images.map((image) => ({ ...image }));
       this.results = payload.results.map((entry) => new Result(entry, this.images));
@@ -335,7 +336,7 @@
     build() {
       const { payload } = this;
       const several = this.results.length > 1;
-      this.heading = h("h1", {}, name(payload.title));
+      this.heading = this.title(0, name(payload.title));
       this.about = h("p", { class: "about" });
       this.view = h("canvas", {
         class: "view",
@@ -360,7 +361,8 @@
       this.says = h("p", { class: "says" });
       const stage = h("figure", {}, this.frame, this.splitter.row, h("figcaption", {}, this.steps, this.says));
 
-      this.where = h("h2", { class: "where" });
+      this.where = this.title(1);
+      this.where.classList.add("where");
       this.ranking = h("ol", { class: "ranking" });
       this.status = h("p", { class: "unseen", role: "status", "aria-live": "polite" });
       const help = h(
@@ -395,12 +397,12 @@
         { "aria-label": "Words and settings" },
         h("section", { class: "words" }, this.where, this.ranking, help, this.status),
         controls,
-        h("section", {}, h("h2", {}, "Download"), saves),
+        h("section", {}, this.title(1, "Download"), saves),
         this.noteBox,
       );
 
       this.tiles = h("div", { class: "tiles" });
-      this.tilesHeading = h("h2", {});
+      this.tilesHeading = this.title(1);
       this.headBox = h("section", { class: "heads" });
       this.facts = h("dl", {});
       this.element.replaceChildren(
@@ -411,6 +413,11 @@
         h("details", {}, h("summary", {}, "Everything that this depends on"), this.facts),
       );
       this.renew();
+    }
+
+    /* A heading so many levels below the explorer's own. */
+    title(below, ...children) {
+      return h(`h${this.level + below}`, { class: below ? "part" : "title" }, ...children);
     }
 
     range(label, value, change) {
@@ -733,7 +740,7 @@
       this.headsShown = key;
       this.headBox.hidden = !layer;
       if (!layer) return;
-      const heading = h("h2", {}, `Heads of layer ${at + 1}, `, name(layer.name));
+      const heading = this.title(1, `Heads of layer ${at + 1}, `, name(layer.name));
       const told = layer.maps
         ? h("p", { class: "quiet" }, "Left: weight at each pixel (blue below 0, red above). Right: what the head sees of ", name(result.channels[word].name), ".")
         : h("p", { class: "quiet" }, layer.weights ? "Weight at each pixel (blue below 0, red above)." : "Mean weights.");
@@ -931,7 +938,8 @@
   }
 
   globalThis.GocaExplorer = {
-    /* Draw a payload into an element, in place of what is there; `ready` of the answer resolves when it is shown. */
-    mount: (element, payload) => new Explorer(element, payload),
+    /* Draw a payload into an element, in place of what is there; `ready` of the answer resolves when it is shown.
+       The level is that of its heading in the page. */
+    mount: (element, payload, level = 1) => new Explorer(element, payload, level),
   };
 })();

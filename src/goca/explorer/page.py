@@ -26,9 +26,10 @@ SANDBOX = "allow-scripts allow-downloads"
 
 
 @lru_cache
-def asset(name: str) -> str:
-    """The text of ``explorer.js``, ``explorer.css`` or ``explorer.html``."""
-    return files("goca.explorer").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "goca.explorer") -> str:
+    """The text of ``explorer.js``, ``explorer.css`` or ``explorer.html``, or of a file beside another package's
+    modules."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def page(payload: Mapping[str, Any]) -> str:
@@ -38,12 +39,12 @@ def page(payload: Mapping[str, Any]) -> str:
         payload: of :func:`goca.explorer.payload`.
     """
     script, style = asset("explorer.js") + BOOT, asset("explorer.css")
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     return Template(asset("explorer.html")).substitute(
-        title=escape(str(payload["title"])), policy=policy, style=style, script=script, payload=script_json(payload)
+        title=escape(str(payload["title"])),
+        policy=policy(script, style),
+        style=style,
+        script=script,
+        payload=script_json(payload),
     )
 
 
@@ -77,6 +78,15 @@ def script_json(value: Any) -> str:
     """JSON that cannot end or open anything in HTML: ``<``, ``>`` and ``&`` are escapes, and all of it is ASCII."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def policy(script: str, style: str | None = None) -> str:
+    """A policy (CSP) for a page that loads nothing and has this one script, and this one style or any of its own."""
+    styles = "unsafe-inline" if style is None else _hash(style)
+    return (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{styles}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def _hash(text: str) -> str:

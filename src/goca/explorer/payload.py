@@ -15,7 +15,7 @@ from goca.classes import BACKGROUND
 from goca.explorer.packing import fitting_side, pack_labels, pack_maps, reduce_maps
 from goca.explorer.stages import explain_layers, explain_stages
 from goca.messages import visible
-from goca.render import Colour, add_colours, data_uri, heat_map
+from goca.render import MAX_CLASSES, Colour, add_colours, data_uri, heat_map
 
 if TYPE_CHECKING:
     from goca.observation.explanation import Explanation
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 IMAGE_SIDE, IMAGE_QUALITY = 960, 85
 ONLY_RESULT = "This page holds the final maps and labels; Segmenter.explain or goca observe also keep what led to them."
-FINAL_SIDES, MOST_BYTES = (1024, 512, 256, 128, 64, 32), 2**20
+FINAL_SIDES, MAP_BYTES = (1024, 512, 256, 128, 64, 32), 2**20
 SMALLER = "The final maps are shown on {rows} x {columns} pixels; labels by another threshold are made of those."
 ONE_VIEW = "The stages are those of the first of {count} forwards; the labels are made of all of them."
 
@@ -35,6 +35,7 @@ def payload(
     title: str = "Segmentation",
     facts: Iterable[tuple[str, str]] = (),
     image_side: int = IMAGE_SIDE,
+    map_bytes: int = MAP_BYTES,
 ) -> dict[str, Any]:
     """What the explorer shows, as data for JSON; all texts are made visible, see :func:`goca.messages.visible`.
 
@@ -44,6 +45,8 @@ def payload(
         title: heading of the page.
         facts: further (name, text) pairs, such as the command line.
         image_side: pixels that the longer side of the shown image has at most.
+        map_bytes: about as many has each of: the layers' maps, the heads' pictures, the final maps; they are reduced
+            where they have more.
 
     Raises:
         ValueError: no result, more than 256 classes, or maps with values that are no finite numbers.
@@ -52,6 +55,8 @@ def payload(
     if not named:
         raise ValueError("there is no result to show; give at least one")
     split = {name: _split(each) for name, each in named.items()}
+    if (most := max(len(result.classes) for result, _ in split.values())) > MAX_CLASSES:
+        raise ValueError(f"the explorer shows at most {MAX_CLASSES} classes, not {most}; name fewer")
     colours: dict[str, Colour] = {}
     for result, _ in split.values():
         add_colours(colours, result.classes, result.colours)
@@ -62,7 +67,7 @@ def payload(
         if place is None:
             place = len(images)
             images.append(result.image)
-        entries.append({"name": visible(name), "image": place, **_describe(result, explanation, colours)})
+        entries.append({"name": visible(name), "image": place, **_describe(result, explanation, colours, map_bytes)})
     return {
         "format": FORMAT,
         "title": visible(title),
@@ -79,7 +84,9 @@ def _split(each: Any) -> tuple[Segmentation, Explanation | None]:
     return (each, None) if result is None else (result, each)
 
 
-def _describe(result: Segmentation, explanation: Explanation | None, colours: Mapping[str, Colour]) -> dict[str, Any]:
+def _describe(
+    result: Segmentation, explanation: Explanation | None, colours: Mapping[str, Colour], map_bytes: int
+) -> dict[str, Any]:
     notes = [*result.notes]
     channels = [{"name": visible(name), "kind": "class", "colour": list(colours[name])} for name in result.classes]
     if BACKGROUND in result.classes:
@@ -89,9 +96,9 @@ def _describe(result: Segmentation, explanation: Explanation | None, colours: Ma
     if explanation is None:
         notes.append(ONLY_RESULT)
     else:
-        words, stages, left_out = explain_stages(explanation)
+        words, stages, left_out = explain_stages(explanation, map_bytes)
         channels += [{**each, "name": visible(each["name"])} for each in words]
-        layers, left_out_heads = explain_layers(explanation)
+        layers, left_out_heads = explain_layers(explanation, map_bytes)
         notes += [*left_out, *left_out_heads]
         settings = explanation.settings
         if settings.get("views", 1) > 1:
@@ -103,7 +110,7 @@ def _describe(result: Segmentation, explanation: Explanation | None, colours: Ma
             "background": _background(settings, result.classes),
             "layers": layers,
         }
-    final = reduce_maps(result.maps, fitting_side(len(result.maps), FINAL_SIDES, MOST_BYTES) or FINAL_SIDES[-1])
+    final = reduce_maps(result.maps, fitting_side(len(result.maps), FINAL_SIDES, map_bytes) or FINAL_SIDES[-1])
     if final.shape != result.maps.shape:
         notes.append(SMALLER.format(rows=final.shape[1], columns=final.shape[2]))
     stages.append({"kind": "labels", "name": "labels", "unit": True, "maps": pack_maps(final)})

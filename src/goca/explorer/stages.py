@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from goca.observation.layers import LayerMaps
 
 MOST_WORDS = 24
-LAYER_SIDES, HEAD_SIDES, MOST_BYTES = (128, 64, 32, 16), (16, 8), 2**20
+LAYER_SIDES, HEAD_SIDES = (128, 64, 32, 16), (16, 8)
 WORD_COLOUR, SPECIAL_COLOUR, STUFF_COLOUR = [120, 120, 120], [150, 150, 150], [175, 175, 175]
 
 
-def explain_stages(explanation: Explanation) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """Layers, aggregated, rescaled and refined.
+def explain_stages(
+    explanation: Explanation, most_bytes: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Layers (together of about ``most_bytes``), aggregated, rescaled and refined.
 
     The maps of layers and of the aggregated attention are those of the classes, then of further words of the text, then
     the sums over special and over other tokens, where there are such; later stages have the classes alone.
@@ -34,7 +36,7 @@ def explain_stages(explanation: Explanation) -> tuple[list[dict[str, Any]], list
     channels += [{"name": name, "kind": kind, "colour": colour} for kind, name, colour in roles]
     kinds = [kind for kind, _, _ in roles]
     count = len(explanation.layers) * (len(explanation.classes) + len(channels))
-    side = fitting_side(count, LAYER_SIDES, MOST_BYTES) or LAYER_SIDES[-1]
+    side = fitting_side(count, LAYER_SIDES, most_bytes) or LAYER_SIDES[-1]
     stages: list[dict[str, Any]] = []
     for layer in explanation.layers:
         maps = reduce_maps(_attention(explanation, layer, shown, kinds), side)
@@ -53,9 +55,9 @@ def explain_stages(explanation: Explanation) -> tuple[list[dict[str, Any]], list
     return channels, stages, notes
 
 
-def explain_layers(explanation: Explanation) -> tuple[list[dict[str, Any]], list[str]]:
+def explain_layers(explanation: Explanation, most_bytes: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Weight and heads of every layer: each head's mean weight, its weights per pixel, and its maps of the classes
-    where they were kept.
+    where they were kept; the pictures together of at most ``most_bytes``.
 
     Returns:
         the layers, and sentences about what is left out.
@@ -63,7 +65,7 @@ def explain_layers(explanation: Explanation) -> tuple[list[dict[str, Any]], list
     kept = [layer for layer in explanation.layers if layer.head_maps is not None]
     heads = sum(layer.heads for layer in explanation.layers)
     count = heads + sum(layer.heads for layer in kept) * len(explanation.classes)
-    side = fitting_side(count, HEAD_SIDES, MOST_BYTES)
+    side = fitting_side(count, HEAD_SIDES, most_bytes)
     notes = [] if side else ["The pictures of the heads are left out, because there are too many."]
     layers = []
     for layer in explanation.layers:

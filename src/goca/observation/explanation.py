@@ -19,7 +19,7 @@ from goca.observation import files, pictures
 from goca.observation.layers import LayerMaps, layer_index, role_sums
 from goca.observation.pixels import PixelScores, check_pixel, sample_maps
 from goca.observation.tokens import ROLES, Token, find_tokens, list_words
-from goca.result import NOTEBOOK_SIDE, Segmentation
+from goca.result import NOTEBOOK_BYTES, NOTEBOOK_SIDE, Segmentation
 
 STAGES = ("layers", "heads", "aggregated", "rescaled", "refined", "labels")
 
@@ -209,10 +209,11 @@ class Explanation:
         head: int | None = None,
         overwrite: bool = False,
     ) -> dict[str, Path]:
-        """Write JSON, ``.npz`` and pictures into a folder; either all of them or none.
+        """Write JSON, ``.npz``, a page and pictures into a folder; either all of them or none.
 
         ``STEM_explanation.json`` is :meth:`to_dict` with the scores at the pixels ``at``; ``STEM_explanation.npz`` is
-        that of :meth:`save_npz`; what the pictures show is written in them.
+        that of :meth:`save_npz`; ``STEM_explanation.html`` is the page of :meth:`save_html`; what the pictures show is
+        written in them.
 
         Args:
             at: pixels (x, y) of the image, each of which gets a picture.
@@ -241,7 +242,7 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """The explorer in a frame."""
-        return explorer.iframe(explorer.payload(self, image_side=NOTEBOOK_SIDE))
+        return explorer.iframe(explorer.payload(self, image_side=NOTEBOOK_SIDE, map_bytes=NOTEBOOK_BYTES))
 
     def save_npz(self, path: str | Path) -> None:
         """Write all maps, the image and :meth:`to_dict` to one file, see :func:`goca.observation.files.write_npz`.

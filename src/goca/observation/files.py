@@ -1,4 +1,4 @@
-"""An explanation as files: JSON, ``.npz`` and pictures."""
+"""An explanation as files: JSON, ``.npz``, a page and pictures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from goca.explorer import payload, save_page
 from goca.observation import pictures
 from goca.observation.tokens import ROLES
 from goca.storage.atomic import remove_leftovers, replace_file, staged_folder
@@ -101,13 +102,14 @@ def write_folder(
         written = explanation_paths(scratch, stem)
         written["json"].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         write_npz(written["npz"], explanation)
+        save_page(written["html"], payload(explanation, title=stem))
         written |= write_pictures(explanation, scratch, stem, pixels, layer, head)
     return {what: folder / path.name for what, path in written.items()}
 
 
 def explanation_paths(folder: Path, stem: str) -> dict[str, Path]:
-    """Where the JSON and the ``.npz`` file of an explanation are."""
-    return {kind: folder / f"{stem}_explanation.{kind}" for kind in ("json", "npz")}
+    """Where the JSON, the ``.npz`` file and the page of an explanation are."""
+    return {kind: folder / f"{stem}_explanation.{kind}" for kind in ("json", "npz", "html")}
 
 
 def earlier_pictures(folder: Path, stem: str) -> list[Path]:

@@ -46,7 +46,7 @@ def observe(
     records: bool = False,
     overwrite: bool = False,
 ) -> SavedExplanation:
-    """Explain the segmentation of an image file, and write JSON, ``.npz`` and pictures; all of them or none.
+    """Explain the segmentation of an image file, and write JSON, ``.npz``, a page and pictures; all of them or none.
 
     Args:
         out: folder for the files, whose names start with the image's.
