@@ -112,7 +112,7 @@ def test_pixels_below_a_margin_are_ignored() -> None:
     assert result.labels.tolist() == [[0, 0, 1]] and not result.ignored.any()
     assert sure.areas == pytest.approx({"a": 1 / 3, "b": 1 / 3}) and sure.to_dict()["ignored"] == pytest.approx(1 / 3)
     assert np.allclose(sure.margin, result.margin) and np.allclose(sure.margin, [[0.8, 0.1, 0.3]])
-    assert sure.confidence == pytest.approx({"a": 0.9, "b": 0.6})
+    assert sure.confidence == pytest.approx({"a": 0.8, "b": 0.3})
     assert not (sure.masks & sure.ignored).any()
     assert result.ignore(0.0).labels.tolist() == labels.tolist()
     everything = result.ignore(1.0)
@@ -145,8 +145,7 @@ def test_segments_are_the_classes_with_pixels_but_for_the_background() -> None:
         assert np.array_equal(segment.mask, result.masks[segment.index])
         assert result.boxes[segment.name] == segment.box
         assert sum(polygon.area for polygon in result.polygons()[segment.name]) == segment.area
-        inside = result.scores[segment.index][segment.mask]
-        assert segment.confidence == pytest.approx(inside.mean())
+        assert segment.confidence == pytest.approx(result.margin[segment.mask].mean())
 
 
 def test_margin_is_the_lead_over_the_next_class() -> None:

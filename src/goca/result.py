@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
 from goca import explorer, render
+from goca.calibration import UNCALIBRATED, Calibration
 from goca.classes import BACKGROUND, VOID
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.lookup import Names, look_up
@@ -40,6 +41,9 @@ class Segmentation:
         notes: sentences that the user should read, such as a warning that the model does not know this kind of image.
         colours: red, green and blue of each class, from 0 to 255; by default those of the palette in
             turn, see :func:`goca.render.run_colours`.
+        dropped: classes that were asked for and seem not to be in the image, each with the relative rise of the model's
+            error without its words, see :mod:`goca.absence`.
+        calibration: what makes confidences of raw scores; ``None`` where none was measured.
     """
 
     image: Image.Image
@@ -48,6 +52,8 @@ class Segmentation:
     maps: Float[np.ndarray, "classes rows columns"]
     notes: tuple[str, ...] = ()
     colours: tuple[render.Colour, ...] = ()
+    dropped: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (self.image.height, self.image.width):
@@ -122,12 +128,28 @@ class Segmentation:
         return (own - np.where(own < first, first, second)).clip(0)
 
     @cached_property
+    def raw_confidence(self) -> dict[str, float]:
+        """Mean :attr:`margin` of each class inside its mask, in [0, 1]; 0 for a class without a pixel."""
+        masks = ((name, self.labels == index) for index, name in enumerate(self.classes))
+        return {name: float(self.margin[mask].mean()) if mask.any() else 0.0 for name, mask in masks}
+
+    @cached_property
     def confidence(self) -> dict[str, float]:
-        """Mean score of each class inside its mask, in [0, 1]; 0 for a class without a pixel."""
-        masks = ((index, self.labels == index) for index in range(len(self.classes)))
-        return {
-            self.classes[index]: float(self._score(index)[mask].mean()) if mask.any() else 0.0 for index, mask in masks
-        }
+        """How good the mask of each class is, in [0, 1]; 0 for a class without a pixel.
+
+        With a calibration, as of the embedded models: the IoU with the true mask that such masks had where it was
+        fitted. Without one: :attr:`raw_confidence`, which ranks masks, but is no IoU and no probability.
+        :attr:`confidence_meaning` tells which of the two. See docs/confidence.md.
+        """
+        if self.calibration is None:
+            return self.raw_confidence
+        there = {name: bool(share) for name, share in self.areas.items()}
+        return {name: self.calibration(raw) if there[name] else 0.0 for name, raw in self.raw_confidence.items()}
+
+    @property
+    def confidence_meaning(self) -> str:
+        """What :attr:`confidence` is, in words."""
+        return UNCALIBRATED if self.calibration is None else self.calibration.meaning
 
     @property
     def boxes(self) -> dict[str, Box]:
@@ -148,7 +170,8 @@ class Segmentation:
     def __repr__(self) -> str:
         areas = ", ".join(f"{name} {share:.0%}" for name, share in list(self.areas.items())[:SHOWN_CLASSES])
         more = f" and {len(self.classes) - SHOWN_CLASSES} more" if len(self.classes) > SHOWN_CLASSES else ""
-        return f"Segmentation({self.image.width} x {self.image.height}: {areas}{more})"
+        dropped = f"; without {', '.join(self.dropped)}" if self.dropped else ""
+        return f"Segmentation({self.image.width} x {self.image.height}: {areas}{more}{dropped})"
 
     def _repr_html_(self) -> str:
         """The explorer in a frame, see :mod:`goca.explorer`."""
@@ -213,8 +236,8 @@ class Segmentation:
         return render.indexed_image(self.labels, self.colours)
 
     def to_dict(self) -> dict[str, object]:
-        """Size, notes, share of ignored pixels, and per class its name, index, colour, share of the area, pixel count,
-        confidence and COCO run lengths."""
+        """Size, notes, share of ignored pixels, dropped classes, what the confidences mean, and per class its name,
+        index, colour, share of the area, pixel count, confidence and COCO run lengths."""
         entries = []
         for index, (name, colour) in enumerate(zip(self.classes, self.colours, strict=True)):
             mask = self.labels == index
@@ -228,7 +251,14 @@ class Segmentation:
             }
             entries.append({**entry, "rle": render.run_lengths(mask)})
         size = {"width": self.image.width, "height": self.image.height}
-        return {"image": size, "classes": entries, "ignored": float(self.ignored.mean()), "notes": list(self.notes)}
+        return {
+            "image": size,
+            "classes": entries,
+            "confidence": self.confidence_meaning,
+            "ignored": float(self.ignored.mean()),
+            "dropped": dict(self.dropped),
+            "notes": list(self.notes),
+        }
 
     def save(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
+from goca.calibration import Calibration
 from goca.result import Segmentation
 from goca.storage.atomic import replace_file
 
@@ -28,7 +29,9 @@ class ResultStore:
     def save(self, stem: str, result: Segmentation) -> None:
         """Keep a result, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        about = json.dumps({"classes": result.classes, "notes": result.notes})
+        calibration = None if result.calibration is None else result.calibration.to_json()
+        texts = {"classes": result.classes, "notes": result.notes, "dropped": dict(result.dropped)}
+        about = json.dumps({**texts, "calibration": calibration})
         labels = result.labels.astype(np.min_scalar_type(len(result.classes)))
 
         def write(path: Path) -> None:
@@ -48,7 +51,16 @@ class ResultStore:
             with np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
                 labels = arrays["labels"].astype(np.int64)
-                return Segmentation(image, tuple(about["classes"]), labels, arrays["maps"], tuple(about["notes"]))
+                calibration = None if about["calibration"] is None else Calibration.from_json(about["calibration"])
+                return Segmentation(
+                    image,
+                    tuple(about["classes"]),
+                    labels,
+                    arrays["maps"],
+                    tuple(about["notes"]),
+                    dropped=about["dropped"],
+                    calibration=calibration,
+                )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ValueError(f"{path} is missing or damaged ({error}); start anew with --overwrite") from None
 

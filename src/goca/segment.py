@@ -34,7 +34,7 @@ class Segment:
 
     @property
     def confidence(self) -> float:
-        """In [0, 1], see :attr:`goca.Segmentation.confidence`."""
+        """In [0, 1], see :attr:`goca.Segmentation.confidence` and :attr:`goca.Segmentation.confidence_meaning`."""
         return self.result.confidence[self.name]
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from goca.absence import CAPTIONED
 from goca.classes import BACKGROUND
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.export.registry import holds_many
@@ -80,6 +81,7 @@ def segment_many(
     threshold: float | None = None,
     seed: int = 0,
     ignore_below: float = 0.0,
+    drop_absent: bool = False,
     batch_size: int | None = None,
     formats: Names = DEFAULT_FORMATS,
     overwrite: bool = False,
@@ -98,7 +100,7 @@ def segment_many(
         classes: of all images; or what is looked for in each, by name of the file or path, see
             :func:`goca.image_texts.read_texts`.
         out: folder for the files.
-        caption, background, threshold, seed, ignore_below: see :meth:`goca.Segmenter.__call__`.
+        caption, background, threshold, seed, ignore_below, drop_absent: see :meth:`goca.Segmenter.__call__`.
         batch_size: images that share a forward, see :meth:`goca.Segmenter.forward_batch`.
         formats: keys of :data:`goca.export.FORMATS`.
         overwrite: replace files that are there already, but for ``images``.
@@ -121,7 +123,7 @@ def segment_many(
     names, out = read_names(formats, "format"), Path(out)
     check_number("ignore_below", ignore_below, 0.0, 1.0)
     background = read_names(background, "background")
-    run = _Run(segmenter, images, texts, out, background, threshold, check_seed(seed), ignore_below)
+    run = _Run(segmenter, images, texts, out, background, threshold, check_seed(seed), ignore_below, drop_absent)
     run.check(several=isinstance(classes, Mapping))
     parts = [name for name in names if not holds_many(name)], [name for name in names if holds_many(name)]
     with ExitStack() as stack:
@@ -207,6 +209,7 @@ class _Run:
     threshold: float | None
     seed: int
     ignore_below: float
+    drop_absent: bool
 
     @cached_property
     def stems(self) -> list[str]:
@@ -231,6 +234,8 @@ class _Run:
             "keep_aspect": segmenter.keep_aspect,
             "seed": self.seed,
             "ignore_below": self.ignore_below,
+            "drop_absent": self.drop_absent,
+            "calibration": None if self.segmenter.calibration is None else self.segmenter.calibration.to_json(),
             "background": self.background,
             "formats": list(formats),
             "images": len(self.images),
@@ -242,6 +247,8 @@ class _Run:
         """Refuse early files that are not there, and classes that fit no image; those of single images (``several``)
         are refused in their turn."""
         self.segmenter.resolve(None, self.threshold)
+        if self.drop_absent and any(each.caption is not None for each in self.texts):
+            raise ValueError(CAPTIONED)
         check_there(self.images)
         if not several:
             self.prompt(0)
@@ -302,8 +309,8 @@ class _Run:
                     pictures.append(picture)
                     texts.append(prompts[self.texts[index]])
                 entries.append(entry)
-            found = self.segmenter.segment_batch(pictures, texts, method, self.seed, self.ignore_below) if texts else []
-            results = iter(found)
+            options = (self.seed, self.ignore_below, self.drop_absent)
+            results = iter(self.segmenter.segment_batch(pictures, texts, method, *options) if texts else [])
             paired = [next(results).with_colours(self.colours) if entry["error"] is None else None for entry in entries]
             for entry, result in zip(entries, paired, strict=True):
                 if result is not None:

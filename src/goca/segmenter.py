@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
@@ -19,12 +19,14 @@ from PIL.Image import Image
 from torch import Tensor
 
 from goca._moved import warn
+from goca.absence import CAPTIONED, find_absent
 from goca.ambient import neutral
 from goca.backbones.base import Conditioning
 from goca.backbones.fingerprint import text_fingerprint
 from goca.backbones.given_tokens import encode_checked
 from goca.backbones.noise import Timestep
 from goca.backbones.turns import evaluating
+from goca.calibration import CALIBRATION, Calibration, load_calibration, plain
 from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_as_published, fit_to_model, read_image
 from goca.lookup import Names, read_names
@@ -36,7 +38,8 @@ from goca.maps.rescale import rescale
 from goca.maps.views import flip, mean_maps
 from goca.method import Method, ResolvedMethod, View, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
-from goca.models.specs import DEFAULT_MODEL, MODELS
+from goca.models.fingerprint import fingerprint
+from goca.models.specs import DEFAULT_MODEL, MODELS, WEIGHTS
 from goca.notes import notify
 from goca.observation import Explanation, LayerObserver, build_explanation, layer_index, record_file, text_positions
 from goca.ranges import LARGEST_SIDE, check_number, check_seed, check_whole
@@ -93,9 +96,12 @@ class Segmenter:
             the last that the refinement needs, and leave the denoiser there.
         size: side in pixels of the square the images are resized to, instead of the one the model was trained on.
         keep_aspect: resize to the image's own shape, at the area of that square, instead of to the square.
+        calibration: what turns the raw scores of masks into :attr:`goca.Segmentation.confidence`: what ``goca
+            calibrate`` fitted, or the path of its file. By default that of the embedded models, as they come.
 
     Raises:
-        ValueError: a size that the model cannot take, an unknown preset, or a method that cannot work on the model.
+        ValueError: a size that the model cannot take, an unknown preset, a method that cannot work on the model, or a
+            calibration of another model or method.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Segmenter:
         fast: bool = False,
         size: int | None = None,
         keep_aspect: bool = False,
+        calibration: Calibration | str | Path | None = None,
     ) -> None:
         if size is not None:
             multiple = model.backbone.size_multiple
@@ -117,6 +124,10 @@ class Segmenter:
         self.keep_aspect = keep_aspect
         self._method = self.resolve(model.spec.preset if method is None else method)
         self._conditionings: dict[Hashable, Conditioning] = {}
+        self._calibration: Calibration | None = None
+        if calibration is not None:
+            self._calibration = calibration if isinstance(calibration, Calibration) else load_calibration(calibration)
+            self._check_calibration(self._calibration)
 
     @classmethod
     def from_pretrained(
@@ -132,6 +143,7 @@ class Segmenter:
         fast: bool = False,
         size: int | None = None,
         keep_aspect: bool = False,
+        calibration: Calibration | str | Path | None = None,
     ) -> Segmenter:
         """Load a model by its name in :func:`goca.list_models`, a hub id, the local folder of a diffusers pipeline, or
         a single-file checkpoint; see :func:`goca.models.load` for the first arguments, the class for the others."""
@@ -140,7 +152,7 @@ class Segmenter:
         if name in MODELS:
             check(method or find_method(MODELS[name].preset), MODELS[name])
         model = load(name, device=device, dtype=dtype, revision=revision, offload=offload, lora=lora)
-        return cls(model, method, fast=fast, size=size, keep_aspect=keep_aspect)
+        return cls(model, method, fast=fast, size=size, keep_aspect=keep_aspect, calibration=calibration)
 
     @classmethod
     def from_pipeline(
@@ -162,6 +174,44 @@ class Segmenter:
         """How attention becomes labels, unless a call names another method."""
         return self._method.method
 
+    @property
+    def calibrated_settings(self) -> dict[str, Any]:
+        """What a calibration holds for, as JSON values: the model, its weights and how it segments."""
+        return self._settings_of(self._method)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What turns raw scores into confidences; ``None`` where none was measured for this model, as it is, by this
+        method."""
+        if self._calibration is not None:
+            return self._calibration
+        path = WEIGHTS / self.model.spec.name / CALIBRATION
+        if not path.is_file():
+            return None
+        found = load_calibration(path)
+        return found if found.settings == plain(self.calibrated_settings) else None
+
+    def _calibration_for(self, method: ResolvedMethod) -> Calibration | None:
+        """The same for a method of a single call."""
+        calibration = self.calibration
+        if calibration is None or method == self._method:
+            return calibration
+        return calibration if calibration.settings == plain(self._settings_of(method)) else None
+
+    def _settings_of(self, method: ResolvedMethod) -> dict[str, Any]:
+        spec = self.model.spec
+        settings = {"model": spec.name, "weights": fingerprint(self.model.pipeline), "method": method.settings}
+        return {**settings, "fast": self.fast, "size": spec.image_size, "keep_aspect": self.keep_aspect}
+
+    def _check_calibration(self, calibration: Calibration) -> None:
+        own = plain(self.calibrated_settings)
+        other = next((key for key in own if calibration.settings.get(key) != own[key]), None)
+        if other is not None:
+            raise ValueError(
+                f"the calibration was fitted for other settings (another {other}); fit one for these with goca "
+                "calibrate --out"
+            )
+
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, but always means one path here
         self,
@@ -175,6 +225,7 @@ class Segmenter:
         seed: int = 0,
         method: Method | str | None = None,
         ignore_below: float = 0.0,
+        drop_absent: bool = False,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -189,6 +240,7 @@ class Segmenter:
         seed: int = 0,
         method: Method | str | None = None,
         ignore_below: float = 0.0,
+        drop_absent: bool = False,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -202,6 +254,7 @@ class Segmenter:
         seed: int = 0,
         method: Method | str | None = None,
         ignore_below: float = 0.0,
+        drop_absent: bool = False,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images into the given classes.
 
@@ -218,6 +271,8 @@ class Segmenter:
             seed: of the noise. The other images of the list change an image's maps by rounding at most.
             method: a method, or the name of one, for this call instead of the segmenter's own.
             ignore_below: least margin of a pixel; the others get no class, see :meth:`goca.Segmentation.ignore`.
+            drop_absent: leave out classes that seem not to be in the image, see :mod:`goca.absence`; it costs four
+                plain forwards for each class and four more. The result's ``dropped`` holds them.
 
         Raises:
             ValueError: an image that cannot be read, classes that do not fit the model or the caption, or a method that
@@ -225,10 +280,10 @@ class Segmenter:
         """
         several = isinstance(images, Sequence) and not isinstance(images, str)
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
-        options = {"background": background, "threshold": threshold, "seed": seed, "method": method}
-        options["ignore_below"] = ignore_below
+        options: dict[str, Any] = {"background": background, "threshold": threshold, "seed": seed, "method": method}
+        options |= {"ignore_below": ignore_below, "drop_absent": drop_absent}
         size = BATCH if batch_size is None else batch_size
-        results = list(self.stream(sources, classes, caption=caption, batch_size=size, **options))  # type: ignore[arg-type]
+        results = list(self.stream(sources, classes, caption=caption, batch_size=size, **options))
         return results if several else results[0]
 
     def stream(
@@ -243,6 +298,7 @@ class Segmenter:
         seed: int = 0,
         method: Method | str | None = None,
         ignore_below: float = 0.0,
+        drop_absent: bool = False,
     ) -> Iterator[Segmentation]:
         """The results of many images one after the other, of which one batch is held at a time.
 
@@ -259,6 +315,8 @@ class Segmenter:
         prompts = self._prompts(count, classes, caption, background)
         check_seed(seed)
         check_number("ignore_below", ignore_below, 0.0, 1.0)
+        if drop_absent and caption is not None:
+            raise ValueError(CAPTIONED)
         colours: dict[str, Colour] = {}
 
         def run() -> Iterator[Segmentation]:
@@ -267,7 +325,7 @@ class Segmenter:
                 texts = list(islice(prompts, len(batch)))
                 if len(texts) < len(batch):
                     raise ValueError("there are more images than lists of classes or captions; give each image one")
-                for result in self.segment_batch(pictures, texts, chosen, seed, ignore_below):
+                for result in self.segment_batch(pictures, texts, chosen, seed, ignore_below, drop_absent):
                     add_colours(colours, result.classes)
                     yield result.with_colours(colours)
 
@@ -299,6 +357,7 @@ class Segmenter:
         method: ResolvedMethod,
         seed: int = 0,
         ignore_below: float = 0.0,
+        drop_absent: bool = False,
     ) -> list[Segmentation]:
         """Segment images together, in one forward for each view; in halves where the memory does not hold them.
 
@@ -306,20 +365,29 @@ class Segmenter:
             pictures: RGB images, upright, see :func:`goca.images.read_image`.
             prompts: one for each image, see :meth:`prompt`.
             method: see :meth:`resolve`.
-            seed, ignore_below: see :meth:`__call__`.
+            seed, ignore_below, drop_absent: see :meth:`__call__`.
 
         Raises:
             MemoryError: the memory does not hold one image.
         """
         try:
             with memory_errors(self.model.spec.name):
+                absent = (
+                    [find_absent(self, *each, seed) for each in zip(pictures, prompts, strict=True)]
+                    if drop_absent
+                    else []
+                )
+                texts = [each.prompt for each in absent] or prompts
                 latents = self.encode(pictures)
                 mirrored = self.encode(pictures, mirrored=True) if method.method.flip else None
-                (scores,), errors = self.score(latents, prompts, [method.method], seed, mirrored)
+                (scores,), errors = self.score(latents, texts, [method.method], seed, mirrored)
                 results = [
                     self.segmentation(picture, maps, method, error, bool(prompt.background))
-                    for picture, prompt, maps, error in zip(pictures, prompts, scores, errors, strict=True)
+                    for picture, prompt, maps, error in zip(pictures, texts, scores, errors, strict=True)
                 ]
+                results = [replace(result, calibration=self._calibration_for(method)) for result in results]
+                if absent:
+                    results = [each.note(result) for each, result in zip(absent, results, strict=True)]
                 if ignore_below:
                     results = [result.ignore(ignore_below) for result in results]
         except MemoryError:
@@ -327,7 +395,11 @@ class Segmenter:
                 raise
             half = len(pictures) // 2
             parts = ((pictures[:half], prompts[:half]), (pictures[half:], prompts[half:]))
-            return [result for part in parts for result in self.segment_batch(*part, method, seed, ignore_below)]
+            return [
+                result
+                for part in parts
+                for result in self.segment_batch(*part, method, seed, ignore_below, drop_absent)
+            ]
         notify(note for result in results for note in result.notes)
         return results
 
@@ -415,6 +487,7 @@ class Segmenter:
                 scores = self.class_maps(aggregation, prompt, chosen)
                 views.append(flip(scores) if flipped else scores)
         result = self.segmentation(picture, mean_maps(views), chosen, error, bool(prompt.background))
+        result = replace(result, calibration=self._calibration_for(chosen))
         return build_explanation(result, self.model, chosen, prompt, first, observer)
 
     def resolve(self, method: Method | str | None = None, threshold: float | None = None) -> ResolvedMethod:
@@ -521,6 +594,26 @@ class Segmenter:
                     maps = self.class_maps(aggregator.finish(), prompt, resolved[index])
                     collected[index][image].append(flip(maps) if flipped else maps)
         return [[mean_maps(views) for views in images] for images in collected], errors
+
+    @in_turn
+    def prediction_errors(
+        self,
+        latents: Float[Tensor, "batch channels rows columns"],
+        texts: Sequence[str],
+        timestep: Timestep,
+        seed: int = 0,
+    ) -> list[float]:
+        """Mean squared error of the clean latents that the model predicts at a noise level, each from its text.
+
+        Args:
+            seed: of the noise, the same for all.
+        """
+        backbone = self.model.backbone
+        generators = [torch.Generator().manual_seed(check_seed(seed)) for _ in latents]
+        noisy = backbone.add_noise(latents, timestep, generators)
+        predicted = backbone.record(noisy, timestep, self.encode_prompts(texts), lambda image, record: None, ())
+        assert predicted is not None
+        return _errors(backbone.noise_level(timestep, latents).clean(noisy, predicted), latents)
 
     def output_grid(self, size: Grid) -> Grid:
         """Rows and columns of the maps of latents of this size: as many as the model's spec says, in their shape."""

@@ -10,6 +10,7 @@ import typer
 from goca.cli import (
     ablate,
     bench,
+    calibrate,
     caption,
     evaluate,
     generate,
@@ -57,6 +58,8 @@ for command in (
     scenes.scenes,
     evaluate.evaluate,
     ablate.ablate,
+    calibrate.calibrate,
+    calibrate.absent,
     reproduce.reproduce,
     verify.verify,
     bench.bench,

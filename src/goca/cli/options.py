@@ -164,6 +164,24 @@ class ModelOptions(DeviceOptions):
 
 
 @dataclass(frozen=True)
+class CalibratedModelOptions(ModelOptions):
+    """The same, and what its confidences mean."""
+
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that goca calibrate wrote for this model and method, which gives the confidences their meaning."
+        ),
+    ] = None
+
+    def arguments(self, preset: str | None = None, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        from goca.calibration import load_calibration
+
+        calibration = None if self.calibration is None else load_calibration(self.calibration)
+        return {**super().arguments(preset, settings), "calibration": calibration}
+
+
+@dataclass(frozen=True)
 class ModelsOptions(ModelOptions):
     """The same for one or several models."""
 
@@ -321,6 +339,22 @@ class EvaluationOptions:
             "overwrite": self.overwrite,
             "command": command_line(),
         }
+
+
+@dataclass(frozen=True)
+class ImagesOptions:
+    """Images with true labels."""
+
+    dataset: Annotated[str, typer.Option(help="Data set: {datasets}.")] = "scenes"
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set's files.")] = None
+    split: Annotated[str | None, typer.Option(help="Split of the data set. Default: its own.")] = None
+    limit: Annotated[int | None, count_option("How many images. Default: all; 200 scenes.")] = None
+    seed: Annotated[int, seed_option("Series of scenes, and seed of the names that are too many.")] = 0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of :func:`goca.evaluation.named.open_images`."""
+        return dict(vars(self))
 
 
 def grouped(command: Function) -> Function:

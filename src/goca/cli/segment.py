@@ -11,9 +11,9 @@ import typer
 from goca.cli.common import clean_stdout, print_json, print_settings, progress, say, split_classes, split_list
 from goca.cli.options import (
     BackgroundOption,
+    CalibratedModelOptions,
     JsonOption,
     MethodOptions,
-    ModelOptions,
     OutOption,
     OverwriteOption,
     PresetOption,
@@ -39,7 +39,7 @@ def segment(
             metavar="IMAGE...",
         ),
     ],
-    model: ModelOptions,
+    model: CalibratedModelOptions,
     method: MethodOptions,
     ray: RayOptions,
     classes: Annotated[
@@ -73,6 +73,13 @@ def segment(
             help="Least margin of a pixel over the next class; pixels with less get no class (label 255, void).",
         ),
     ] = 0.0,
+    drop_absent: Annotated[
+        bool,
+        typer.Option(
+            "--drop-absent",
+            help="Leave out classes that seem not to be in an image; costs four plain forwards for each class.",
+        ),
+    ] = False,
     batch: Annotated[
         int | None,
         typer.Option(min=1, max=LARGEST_COUNT, help="Images that share a forward. Default: 1 on a CPU, 8 elsewhere."),
@@ -108,6 +115,7 @@ def segment(
         "background": split_list(background or []),
         "seed": seed,
         "ignore_below": ignore_below,
+        "drop_absent": drop_absent,
     }
     with clean_stdout():
         from goca.storage.outputs import check_folder

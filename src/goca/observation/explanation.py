@@ -14,6 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from goca import explorer
+from goca.calibration import Calibration
 from goca.maps.resize import resize_maps
 from goca.observation import files, pictures
 from goca.observation.layers import LayerMaps, layer_index, role_sums
@@ -291,8 +292,11 @@ def _from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray
         for index, each in enumerate(description["layers"])
     )
     classes, notes = tuple(description["classes"]), tuple(description["notes"])
+    curve = description.get("calibration")
+    calibration = None if curve is None else Calibration.from_json(curve)
+    image = Image.fromarray(arrays["image"])
     return Explanation(
-        result=Segmentation(Image.fromarray(arrays["image"]), classes, arrays["labels"], arrays["maps"], notes),
+        result=Segmentation(image, classes, arrays["labels"], arrays["maps"], notes, calibration=calibration),
         model=description["model"],
         text=description["text"],
         tokens=tuple(tokens),

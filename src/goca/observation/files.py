@@ -39,6 +39,7 @@ def describe(explanation: Explanation) -> dict[str, Any]:
         "text": explanation.text,
         "classes": list(explanation.classes),
         "notes": list(explanation.notes),
+        "calibration": None if (curve := explanation.result.calibration) is None else curve.to_json(),
         "tokens": [
             {
                 "position": token.position,
