@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from goca import __version__
 from goca.cli import (
     ablate,
     bench,
     calibrate,
     caption,
+    doctor,
     evaluate,
     generate,
     guidance_table,
@@ -23,16 +26,40 @@ from goca.cli import (
     serve,
     verify,
 )
-from goca.cli.common import OneSentenceErrors
+from goca.cli.common import say
 from goca.cli.options import Command, grouped
+from goca.cli.program import Program
+
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Segment": (segment.segment, observe.observe, serve.serve),
+    "Draw": (generate.generate, guidance_table.guidance_table),
+    "Measure": (
+        evaluate.evaluate,
+        ablate.ablate,
+        calibrate.calibrate,
+        calibrate.absent,
+        reproduce.reproduce,
+        caption.caption,
+        scenes.scenes,
+    ),
+    "This machine": (doctor.doctor, models.models, bench.bench, verify.verify),
+}
+"""The commands by task, as ``goca --help`` shows them."""
 
 app = typer.Typer(
     name="goca",
-    cls=OneSentenceErrors,
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,
 )
+
+
+def show_version(wanted: bool) -> bool:
+    """Print the version and end, where that is wanted."""
+    if wanted:
+        say(f"goca {__version__}")
+        raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -41,6 +68,9 @@ def load_plugins(
         list[str] | None,
         typer.Option(metavar="MODULE", help="Module, or path of a .py file, that registers names; may be repeated."),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Print the version.")
+    ] = False,
 ) -> None:
     """Segment images with text-to-image diffusion models, without training (GoCA, CVPR 2026)."""
     from goca import plugins
@@ -48,24 +78,9 @@ def load_plugins(
     plugins.load_plugins(plugin or ())
 
 
-for command in (
-    segment.segment,
-    serve.serve,
-    observe.observe,
-    generate.generate,
-    guidance_table.guidance_table,
-    models.models,
-    scenes.scenes,
-    evaluate.evaluate,
-    ablate.ablate,
-    calibrate.calibrate,
-    calibrate.absent,
-    reproduce.reproduce,
-    verify.verify,
-    bench.bench,
-    caption.caption,
-):
-    app.command(cls=Command)(grouped(command))
+for task, commands in COMMANDS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=task)(grouped(command))
 
 
 def main() -> None:

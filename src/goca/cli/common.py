@@ -51,17 +51,13 @@ def take_any_character() -> None:
 
 
 def refuse(reason: str) -> NoReturn:
-    """Say why a command cannot do what it is asked for, and end with exit code 2; the help is there already where the
-    reason is empty."""
-    if reason:
-        say(f"goca: {reason}", error=True)
+    """Say why a command cannot do what it is asked for, and end with exit code 2."""
+    say(f"goca: {reason}", error=True)
     sys.exit(2)
 
 
 def explain_usage(error: Any) -> str:
     """The sentence for options and arguments that do not fit the command."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return ""
     reason = one_line(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     hint = f"; see {context.command_path} --help" if context is not None else ""

@@ -41,7 +41,10 @@ def generate(
         ),
     ] = None,
     guidance: Annotated[
-        str, typer.Option(help="cfg (plain), s-cfg (regions by the original rule) or goca (regions by GoCA's maps).")
+        str,
+        typer.Option(
+            help="{guidance}: without regions, with regions by the original rule, with regions by GoCA's maps."
+        ),
     ] = "goca",
     scale: Annotated[float, typer.Option(min=0, max=LARGEST_SCALE, help="Guidance scale, above 1.")] = 5.0,
     steps: Annotated[int | None, steps_option()] = None,

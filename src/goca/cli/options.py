@@ -42,6 +42,8 @@ CHOICES = {
     "rescaling": ("goca.maps.rescale", "RESCALE_RULES"),
     "backgrounds": ("goca.maps.background", "BACKGROUND_RULES"),
     "settings": ("goca.method_settings", "FIELDS"),
+    "offloading": ("goca.models.loading", "OFFLOADING"),
+    "models": ("goca.models.specs", "MODELS"),
     "tables": ("goca.evaluation.reproduce.reported", "TABLES"),
 }
 
@@ -54,6 +56,16 @@ def seed_option(text: str) -> Any:
 def count_option(text: str, least: int = 1) -> Any:
     """An option that takes a number of things."""
     return typer.Option(min=least, max=LARGEST_COUNT, help=text)
+
+
+def completing(name: str) -> Callable[[str], list[str]]:
+    """What the shell asks: the names in a registry that begin like the last entry, after commas, of what is typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{choice}" for choice in choices(name) if choice.startswith(last)]
+
+    return complete
 
 
 def steps_option() -> Any:
@@ -70,7 +82,10 @@ DtypeOption = Annotated[
 ]
 OffloadOption = Annotated[
     str | None,
-    typer.Option(help="Keep weights in main memory until their turn: model (whole components), sequential (layers)."),
+    typer.Option(
+        help="Keep weights in main memory until their turn: {offloading}. The first moves whole components, the second "
+        "layers."
+    ),
 ]
 PresetOption = Annotated[str | None, typer.Option(help="Method: {presets}. Default: the model's own.")]
 BackgroundOption = Annotated[
@@ -92,7 +107,10 @@ class DeviceOptions:
 
     model: Annotated[
         str | None,
-        typer.Option(help="Name shown by 'goca models', hub id, local folder or checkpoint file. Default: scenes-dit."),
+        typer.Option(
+            help="Name shown by 'goca models', hub id, local folder or checkpoint file. Default: scenes-dit.",
+            autocompletion=completing("models"),
+        ),
     ] = None
     device: DeviceOption = None
     dtype: DtypeOption = None
@@ -379,6 +397,8 @@ def grouped(command: Function) -> Function:
             values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
         return command(**values)
 
+    for option in options:
+        add_completion(option.annotation)
     call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     call.__annotations__ = {option.name: option.annotation for option in options}
     return call  # type: ignore[return-value]
@@ -411,6 +431,14 @@ class Command(TyperCommand):
             if isinstance(parameter, TyperOption | TyperArgument) and parameter.help:
                 parameter.help = re.sub(r"\{(\w+)\}", lambda match: ", ".join(choices(match[1])), parameter.help)
         super().format_help(ctx, formatter)
+
+
+def add_completion(annotation: Any) -> None:
+    """Let the shell complete an option whose help names a registry."""
+    for info in getattr(annotation, "__metadata__", ()):
+        named = re.search(r"\{(\w+)\}", getattr(info, "help", None) or "")
+        if named is not None and info.autocompletion is None:
+            info.autocompletion = completing(named[1])
 
 
 def choices(name: str) -> list[str]:
