@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from goca import Segmentation
 from goca.datasets.folder import Folder
 from goca.export import FORMATS
-from goca.render import OVERLAY_SIDE
+from goca.render import enlarged
 
 
 def segmentation(classes: tuple[str, ...] = ("cat", "sky", "background")) -> Segmentation:
@@ -91,8 +91,8 @@ def test_no_format_is_forgotten() -> None:
 
 
 def test_the_overlay_leaves_the_image_bare_there() -> None:
-    factor = round(OVERLAY_SIDE / RESULT.image.width)
-    image = RESULT.image.resize((24 * factor, 20 * factor), Image.Resampling.BICUBIC)
+    image = enlarged(RESULT.image)
+    factor = image.width // RESULT.image.width
     overlay = np.asarray(RESULT.overlay(1.0))[: image.height, : image.width]
     wide = np.kron(RESULT.ignored, np.ones((factor, factor), dtype=bool))
     assert np.array_equal((overlay == np.asarray(image)).all(axis=-1), wide)

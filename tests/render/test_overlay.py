@@ -119,7 +119,7 @@ def test_a_name_differs_from_its_halo_by_far() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_break_nothing(name: str) -> None:
     picture = render.overlay(Image.new("RGB", (64, 64)), np.zeros((64, 64), np.int64), (name, "b"), 0.5)
-    assert 640 <= picture.width < 1000
+    assert render.OVERLAY_SIDE <= picture.width < 1000
     assert readable(name)[0].isprintable() and len(readable(name)[0]) < 300
 
 

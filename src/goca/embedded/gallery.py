@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from goca.datasets.scenes import CLASS_NAMES, make_scene
 from goca.embedded.architectures import DENOISERS, sampling_options
 from goca.models import load
-from goca.render import class_colours, indexed_image
+from goca.render import BACKGROUND_COLOUR, legend, paint, run_colours
 from goca.segmenter import Segmenter
 
 PROMPTS = (
@@ -25,7 +25,8 @@ PROMPTS = (
     "fire engine, road, night",
     "sheep, bird, wood, wall",
 )
-TILE, CAPTION = 192, 18
+TILE, CAPTION, KEY = 192, 18, 14
+OPACITY = 0.75
 
 
 def tile(images: list[list[Image.Image]], captions: list[list[str]]) -> Image.Image:
@@ -59,25 +60,30 @@ def generated(steps: int = 40, scale: float = 3.0) -> Image.Image:
 
 
 def segmented(model: str, seed: int, indices: tuple[int, ...]) -> Image.Image:
-    """Held-out scenes: image, segmentation, target."""
+    """Held-out scenes: image, segmentation, target, above a colour key."""
     segmenter = Segmenter.from_pretrained(model)
-    colours = class_colours(CLASS_NAMES)
+    scenes = [make_scene(seed, index) for index in indices]
+    colours = run_colours(scene.classes for scene in scenes)
+    palette = [colours.get(name, BACKGROUND_COLOUR) for name in CLASS_NAMES]
     rows, captions = [], []
-    for index in indices:
-        scene = make_scene(seed, index)
-        result = segmenter(scene.image, scene.classes)
-        labels = [CLASS_NAMES.index(name) for name in result.classes]
-        predicted = indexed_image(torch.tensor(labels)[torch.from_numpy(result.labels)].numpy(), colours)
-        rows.append([scene.image, predicted, indexed_image(scene.labels, colours)])
+    for scene in scenes:
+        result = segmenter(scene.image, scene.classes).with_colours(colours)
+        predicted = paint(result.image, result.labels, result.colours, OPACITY)
+        rows.append([scene.image, predicted, paint(scene.image, scene.labels, palette, OPACITY)])
         captions.append([", ".join(scene.classes), "goca", "target"])
-    return tile(list(map(list, zip(*rows, strict=True))), list(map(list, zip(*captions, strict=True))))
+    sheet = tile(list(map(list, zip(*rows, strict=True))), list(map(list, zip(*captions, strict=True))))
+    key = legend(list(colours), list(colours.values()), sheet.width, KEY)
+    whole = Image.new("RGB", (sheet.width, sheet.height + key.height), "white")
+    whole.paste(sheet, (0, 0))
+    whole.paste(key, (0, sheet.height))
+    return whole
 
 
 def main(out: Annotated[Path, typer.Option(help="Folder for the pictures.")]) -> None:
     """Write generated.png and result.png."""
     out.mkdir(parents=True, exist_ok=True)
     generated().save(out / "generated.png")
-    segmented("scenes-dit", 2026, (0, 1, 2, 3, 4)).save(out / "result.png")
+    segmented("scenes-dit", 2026, (0, 1, 2, 3, 4)).save(out / "result.png", optimize=True)
 
 
 if __name__ == "__main__":

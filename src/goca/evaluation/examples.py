@@ -17,7 +17,7 @@ from goca.evaluation.summary import image_miou
 from goca.evaluation.task import ImageResult, Task
 from goca.explorer import payload, script_json
 from goca.explorer.packing import reduce_maps
-from goca.render import data_uri, hex_colour, paint, run_colours
+from goca.render import data_uri, enlarged, hex_colour, paint, run_colours
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 
@@ -126,7 +126,7 @@ def _relabel(labels: UInt8[np.ndarray, "height width"], order: Sequence[int]) ->
 
 def _example(image: ImageResult, shown: Mapping[str, Segmentation], task: Task, steps: Mapping[str, int]) -> Example:
     scores = {name: image_miou(image, name, step, task) for name, step in steps.items()}
-    pictures: list[tuple[str, float | None, str]] = [("image", None, _address(shown[TRUTH].image))]
+    pictures: list[tuple[str, float | None, str]] = [("image", None, _address(enlarged(shown[TRUTH].image)))]
     for name, result in shown.items():
         picture = _address(paint(result.image, result.labels, result.colours))
         pictures.append((name, 100 * scores[name] if name in scores else None, picture))

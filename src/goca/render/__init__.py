@@ -15,7 +15,7 @@ from goca.render.colours import (
 )
 from goca.render.heat import heat_map
 from goca.render.key import legend
-from goca.render.overlay import OVERLAY_SIDE, overlay, paint
+from goca.render.overlay import OVERLAY_SIDE, enlarged, overlay, paint
 
 __all__ = [
     "BACKGROUND_COLOUR",
@@ -26,6 +26,7 @@ __all__ = [
     "area_shares",
     "class_colours",
     "data_uri",
+    "enlarged",
     "heat_map",
     "hex_colour",
     "indexed_image",

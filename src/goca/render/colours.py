@@ -121,10 +121,10 @@ def _whole_palette() -> tuple[Colour, ...]:
     return tuple(chosen)
 
 
-def palette_points(colours: np.ndarray) -> np.ndarray:
+def palette_points(colours: np.ndarray, usual_share: float = USUAL_SHARE) -> np.ndarray:
     """Places of (colours, 3) in (views, colours, 3), whose smallest distance over all views the palette makes large:
-    OKLab for every kind of vision over every ground, usual vision by :data:`USUAL_SHARE`."""
-    shares = {vision: USUAL_SHARE if vision == "usual" else 1.0 for vision in VISIONS}
+    OKLab for every kind of vision over every ground, usual vision times ``usual_share``."""
+    shares = {vision: usual_share if vision == "usual" else 1.0 for vision in VISIONS}
     return np.concatenate([share * blended(colours, vision, BLEND) for vision, share in shares.items()])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from goca.render.colours import Colour
 from goca.render.text import font, readable
@@ -44,19 +44,25 @@ def place_names(labels: UInt8[np.ndarray, "height width"], names: Sequence[str])
     """
     step = -(-max(labels.shape) // GRID)
     scale = max(1.0, max(labels.shape) / REFERENCE)
-    grid = Image.fromarray(np.ascontiguousarray(labels[step // 2 :: step, step // 2 :: step]))
-    cells = np.asarray(grid.filter(ImageFilter.ModeFilter(3)))
+    cells = labels[step // 2 :: step, step // 2 :: step]
     placed = []
     for index in np.unique(cells[cells < len(names)]).tolist():
         text, file = readable(names[index])
         width = font(file, REFERENCE).getlength(text) / REFERENCE  # of a text whose size is 1
         shape = ((1 + 2 * MARGIN) / step, (width + 2 * MARGIN) / step)
-        found = largest_place(cells == index, shape, SMALLEST * scale, ROOM * scale)
+        found = largest_place(without_specks(cells == index), shape, SMALLEST * scale, ROOM * scale)
         if found is not None:
             row, column, size = found
             size = min(size, LARGEST * scale)
             placed.append(PlacedName(index, text, file, int(size), round(column * step), round(row * step)))
     return placed
+
+
+def without_specks(mask: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
+    """The cells around which most of 3 x 3 belong to the mask; those of several classes remain disjoint."""
+    wide = np.pad(mask.astype(np.uint8), 1, mode="edge")
+    across = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
+    return across[:-2] + across[1:-1] + across[2:] >= 5
 
 
 def largest_place(

@@ -14,9 +14,10 @@ from goca.render.key import legend
 from goca.render.names import draw_names, place_names
 from goca.render.outlines import outlines
 
-OVERLAY_SIDE = 640  # pixels that a small image is enlarged to, about
+OVERLAY_SIDE = 512  # pixels that a small image is enlarged to, about
 WHITE: Colour = (255, 255, 255)
 OUTLINE = 0.9  # opacity of outlines
+LINE = 480  # pixels of a picture for each pixel of their width on either side
 LEAST, MOST = 0.35, 0.6  # default opacity
 STRENGTH = 64.0  # grey levels: contrast of a picture that gets half the weight
 SAMPLE = 256
@@ -43,9 +44,9 @@ def overlay(
     """
     colours = colours or class_colours(names)
     picture = paint(image, labels, colours, opacity, names)
-    values = [_percent(share) for share in area_shares(labels, len(names))]
-    ignored = float((labels >= len(names)).mean())
-    if ignored:
+    shares = area_shares(labels, len(names))
+    values, ignored = [_percent(share) for share in shares], float(1 - shares.sum())
+    if ignored > 1e-9:  # more than rounding, and less than a pixel
         names, colours, values = [*names, "(ignored)"], [*colours, WHITE], [*values, _percent(ignored)]
     font_size = max(14, max(picture.size) // 40)
     key = legend(names, colours, max(picture.width, font_size * 12), font_size, values)
@@ -69,17 +70,30 @@ def paint(
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a number from 0 to 1, not {opacity}")
     small = labels.astype(np.uint8)
-    factor = max(1, round(OVERLAY_SIDE / max(image.size)))
+    factor = enlargement(image)
     if factor > 1:
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
-        small = small.repeat(factor, axis=0).repeat(factor, axis=1)
-    line = max(1, round(max(image.size) / 480))
-    weight = np.where(outlines(small, line), np.uint8(255 * max(OUTLINE, opacity)), np.uint8(255 * opacity))
-    weight[small >= len(colours)] = 0
-    picture = Image.composite(indexed_image(small, colours).convert("RGB"), image, Image.fromarray(weight))
+        image, small = enlarged(image), small.repeat(factor, axis=0).repeat(factor, axis=1)
+    line = -(-max(image.size) // LINE)
+    bare = np.where(outlines(small, line), np.uint8(255 * (1 - max(OUTLINE, opacity))), np.uint8(255 * (1 - opacity)))
+    bare[small >= len(colours)] = 255
+    picture = indexed_image(small, colours).convert("RGB")
+    picture.paste(image, mask=Image.fromarray(bare))
     if names:
         draw_names(picture, place_names(small, names), colours)
     return picture
+
+
+def enlargement(image: Image.Image) -> int:
+    """How many times the size of the image its overlay has: a whole number."""
+    return max(1, round(OVERLAY_SIDE / max(image.size)))
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """The image at its overlay's size."""
+    factor = enlargement(image)
+    return (
+        image if factor == 1 else image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    )
 
 
 def default_opacity(image: Image.Image) -> float:
