@@ -18,6 +18,7 @@ from goca.export.registry import holds_many
 from goca.image_texts import ImageText, texts_of
 from goca.images import check_there, read_image
 from goca.lookup import Names, read_names
+from goca.maps.upsample import BILINEAR
 from goca.messages import first_names, sentence
 from goca.models.fingerprint import fingerprint
 from goca.ranges import check_number, check_seed
@@ -31,6 +32,7 @@ from goca.storage.fields import check_keys, number, text, whole
 from goca.storage.journal import Entry, Journal
 from goca.storage.names import file_stems
 from goca.storage.outputs import cannot_write
+from goca.tiles import Tiles, check_resolution
 from goca.types import Prompt
 
 JOURNAL = "segmentations.jsonl"
@@ -82,6 +84,8 @@ def segment_many(
     seed: int = 0,
     ignore_below: float = 0.0,
     drop_absent: bool = False,
+    tiles: Tiles | None = None,
+    upsample: str = BILINEAR,
     batch_size: int | None = None,
     formats: Names = DEFAULT_FORMATS,
     overwrite: bool = False,
@@ -100,7 +104,8 @@ def segment_many(
         classes: of all images; or what is looked for in each, by name of the file or path, see
             :func:`goca.image_texts.read_texts`.
         out: folder for the files.
-        caption, background, threshold, seed, ignore_below, drop_absent: see :meth:`goca.Segmenter.__call__`.
+        caption, background, threshold, seed, ignore_below, drop_absent, tiles, upsample: see
+            :meth:`goca.Segmenter.__call__`.
         batch_size: images that share a forward, see :meth:`goca.Segmenter.forward_batch`.
         formats: keys of :data:`goca.export.FORMATS`.
         overwrite: replace files that are there already, but for ``images``.
@@ -122,8 +127,10 @@ def segment_many(
     texts = texts_of(images, classes) if isinstance(classes, Mapping) else [_text(classes, caption)] * len(images)
     names, out = read_names(formats, "format"), Path(out)
     check_number("ignore_below", ignore_below, 0.0, 1.0)
+    check_resolution(tiles, upsample)
     background = read_names(background, "background")
-    run = _Run(segmenter, images, texts, out, background, threshold, check_seed(seed), ignore_below, drop_absent)
+    options = (background, threshold, check_seed(seed), ignore_below, drop_absent, tiles, upsample)
+    run = _Run(segmenter, images, texts, out, *options)
     run.check(several=isinstance(classes, Mapping))
     parts = [name for name in names if not holds_many(name)], [name for name in names if holds_many(name)]
     with ExitStack() as stack:
@@ -210,6 +217,8 @@ class _Run:
     seed: int
     ignore_below: float
     drop_absent: bool
+    tiles: Tiles | None
+    upsample: str
 
     @cached_property
     def stems(self) -> list[str]:
@@ -236,6 +245,8 @@ class _Run:
             "ignore_below": self.ignore_below,
             "drop_absent": self.drop_absent,
             "calibration": None if self.segmenter.calibration is None else self.segmenter.calibration.to_json(),
+            "tiles": self.tiles,
+            "upsample": self.upsample,
             "background": self.background,
             "formats": list(formats),
             "images": len(self.images),
@@ -303,13 +314,15 @@ class _Run:
                     entry["digest"] = file_digest(Path(self.images[index]))
                     if self.texts[index] not in prompts:
                         prompts[self.texts[index]] = self.prompt(index)
+                    if self.tiles is not None:
+                        self.segmenter.tile_plan(picture, self.tiles)
                 except (ValueError, OSError) as error:
                     entry |= {"error": sentence(error), "digest": ""}
                 else:
                     pictures.append(picture)
                     texts.append(prompts[self.texts[index]])
                 entries.append(entry)
-            options = (self.seed, self.ignore_below, self.drop_absent)
+            options = (self.seed, self.ignore_below, self.drop_absent, self.tiles, self.upsample)
             results = iter(self.segmenter.segment_batch(pictures, texts, method, *options) if texts else [])
             paired = [next(results).with_colours(self.colours) if entry["error"] is None else None for entry in entries]
             for entry, result in zip(entries, paired, strict=True):

@@ -29,12 +29,12 @@ from goca.backbones.turns import evaluating
 from goca.calibration import CALIBRATION, Calibration, load_calibration, plain
 from goca.classes import BACKGROUND
 from goca.images import ImageSource, fit_as_published, fit_to_model, read_image
-from goca.lookup import Names, read_names
+from goca.lookup import Names, look_up, read_names
 from goca.maps.aggregate import Aggregation, MapAggregator
-from goca.maps.background import assign_labels
 from goca.maps.post import post_process
 from goca.maps.refine import refine
 from goca.maps.rescale import rescale
+from goca.maps.upsample import BILINEAR, UPSAMPLING
 from goca.maps.views import flip, mean_maps
 from goca.method import Method, ResolvedMethod, View, check, find_method, resolve
 from goca.models import LoadedModel, load, memory_errors, wrap
@@ -46,6 +46,7 @@ from goca.ranges import LARGEST_SIDE, check_number, check_seed, check_whole
 from goca.render import Colour, add_colours
 from goca.result import Segmentation
 from goca.text.prompt import build_prompt
+from goca.tiles import TilePlan, Tiles, check_resolution, plan_tiles, score_tiles
 from goca.types import Grid, LayerRecord, Prompt, ScoreMaps
 
 Images = ImageSource | Sequence[ImageSource]
@@ -226,6 +227,8 @@ class Segmenter:
         method: Method | str | None = None,
         ignore_below: float = 0.0,
         drop_absent: bool = False,
+        tiles: Tiles | None = None,
+        upsample: str = BILINEAR,
     ) -> Segmentation: ...
     @overload
     def __call__(
@@ -241,6 +244,8 @@ class Segmenter:
         method: Method | str | None = None,
         ignore_below: float = 0.0,
         drop_absent: bool = False,
+        tiles: Tiles | None = None,
+        upsample: str = BILINEAR,
     ) -> list[Segmentation]: ...
     def __call__(
         self,
@@ -255,6 +260,8 @@ class Segmenter:
         method: Method | str | None = None,
         ignore_below: float = 0.0,
         drop_absent: bool = False,
+        tiles: Tiles | None = None,
+        upsample: str = BILINEAR,
     ) -> Segmentation | list[Segmentation]:
         """Segment one image or a list of images into the given classes.
 
@@ -273,6 +280,10 @@ class Segmenter:
             ignore_below: least margin of a pixel; the others get no class, see :meth:`goca.Segmentation.ignore`.
             drop_absent: leave out classes that seem not to be in the image, see :mod:`goca.absence`; it costs four
                 plain forwards for each class and four more. The result's ``dropped`` holds them.
+            tiles: look also at so many overlapping tiles along the longer side of each image, or ``"auto"``, so that
+                small things are found; see :mod:`goca.tiles`. Every tile costs what an image costs.
+            upsample: how the maps come to the image's size for its labels: ``"bilinear"``, or along the ``"edges"`` in
+                the image, see :mod:`goca.maps.upsample`.
 
         Raises:
             ValueError: an image that cannot be read, classes that do not fit the model or the caption, or a method that
@@ -281,7 +292,7 @@ class Segmenter:
         several = isinstance(images, Sequence) and not isinstance(images, str)
         sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment,list-item]
         options: dict[str, Any] = {"background": background, "threshold": threshold, "seed": seed, "method": method}
-        options |= {"ignore_below": ignore_below, "drop_absent": drop_absent}
+        options |= {"ignore_below": ignore_below, "drop_absent": drop_absent, "tiles": tiles, "upsample": upsample}
         size = BATCH if batch_size is None else batch_size
         results = list(self.stream(sources, classes, caption=caption, batch_size=size, **options))
         return results if several else results[0]
@@ -299,6 +310,8 @@ class Segmenter:
         method: Method | str | None = None,
         ignore_below: float = 0.0,
         drop_absent: bool = False,
+        tiles: Tiles | None = None,
+        upsample: str = BILINEAR,
     ) -> Iterator[Segmentation]:
         """The results of many images one after the other, of which one batch is held at a time.
 
@@ -317,6 +330,7 @@ class Segmenter:
         check_number("ignore_below", ignore_below, 0.0, 1.0)
         if drop_absent and caption is not None:
             raise ValueError(CAPTIONED)
+        check_resolution(tiles, upsample)
         colours: dict[str, Colour] = {}
 
         def run() -> Iterator[Segmentation]:
@@ -325,7 +339,8 @@ class Segmenter:
                 texts = list(islice(prompts, len(batch)))
                 if len(texts) < len(batch):
                     raise ValueError("there are more images than lists of classes or captions; give each image one")
-                for result in self.segment_batch(pictures, texts, chosen, seed, ignore_below, drop_absent):
+                asked = (ignore_below, drop_absent, tiles, upsample)
+                for result in self.segment_batch(pictures, texts, chosen, seed, *asked):
                     add_colours(colours, result.classes)
                     yield result.with_colours(colours)
 
@@ -358,6 +373,8 @@ class Segmenter:
         seed: int = 0,
         ignore_below: float = 0.0,
         drop_absent: bool = False,
+        tiles: Tiles | None = None,
+        upsample: str = BILINEAR,
     ) -> list[Segmentation]:
         """Segment images together, in one forward for each view; in halves where the memory does not hold them.
 
@@ -365,10 +382,10 @@ class Segmenter:
             pictures: RGB images, upright, see :func:`goca.images.read_image`.
             prompts: one for each image, see :meth:`prompt`.
             method: see :meth:`resolve`.
-            seed, ignore_below, drop_absent: see :meth:`__call__`.
+            seed, ignore_below, drop_absent, tiles, upsample: see :meth:`__call__`.
 
         Raises:
-            MemoryError: the memory does not hold one image.
+            MemoryError: the memory does not hold one image. ValueError: tiles that are too small.
         """
         try:
             with memory_errors(self.model.spec.name):
@@ -378,14 +395,14 @@ class Segmenter:
                     else []
                 )
                 texts = [each.prompt for each in absent] or prompts
-                latents = self.encode(pictures)
-                mirrored = self.encode(pictures, mirrored=True) if method.method.flip else None
-                (scores,), errors = self.score(latents, texts, [method.method], seed, mirrored)
+                scored = self._score_batch(pictures, texts, method, seed, tiles)
                 results = [
-                    self.segmentation(picture, maps, method, error, bool(prompt.background))
-                    for picture, prompt, maps, error in zip(pictures, texts, scores, errors, strict=True)
+                    self.segmentation(picture, maps, method, error, bool(prompt.background), upsample)
+                    for picture, prompt, (maps, error) in zip(pictures, texts, scored, strict=True)
                 ]
-                results = [replace(result, calibration=self._calibration_for(method)) for result in results]
+                usual = tiles is None and upsample == BILINEAR  # as calibrations are made
+                calibration = self._calibration_for(method) if usual else None
+                results = [replace(result, calibration=calibration) for result in results]
                 if absent:
                     results = [each.note(result) for each, result in zip(absent, results, strict=True)]
                 if ignore_below:
@@ -398,10 +415,37 @@ class Segmenter:
             return [
                 result
                 for part in parts
-                for result in self.segment_batch(*part, method, seed, ignore_below, drop_absent)
+                for result in self.segment_batch(*part, method, seed, ignore_below, drop_absent, tiles, upsample)
             ]
         notify(note for result in results for note in result.notes)
         return results
+
+    def tile_plan(self, picture: Image, tiles: Tiles) -> TilePlan | None:
+        """Where the tiles of a picture are, see :func:`goca.tiles.plan_tiles`."""
+        return plan_tiles(picture.size, tiles, self.model.spec.image_size, self.model.spec.output_grid)
+
+    def _score_batch(
+        self,
+        pictures: Sequence[Image],
+        prompts: Sequence[Prompt],
+        method: ResolvedMethod,
+        seed: int,
+        tiles: Tiles | None,
+    ) -> list[tuple[ScoreMaps, float]]:
+        """Refined maps and the prediction's error of each picture, of the whole or in tiles."""
+        if tiles is not None:
+            found = []
+            for picture, prompt in zip(pictures, prompts, strict=True):
+                plan = self.tile_plan(picture, tiles)
+                if plan is None:
+                    found += self._score_batch([picture], [prompt], method, seed, None)
+                else:
+                    found.append(score_tiles(self, picture, prompt, method, seed, plan))
+            return found
+        latents = self.encode(pictures)
+        mirrored = self.encode(pictures, mirrored=True) if method.method.flip else None
+        (scores,), errors = self.score(latents, prompts, [method.method], seed, mirrored)
+        return list(zip(scores, errors, strict=True))
 
     def _prompts(
         self,
@@ -615,6 +659,19 @@ class Segmenter:
         assert predicted is not None
         return _errors(backbone.noise_level(timestep, latents).clean(noisy, predicted), latents)
 
+    def aggregations(
+        self, images: Sequence[ImageSource], prompt: Prompt, method: ResolvedMethod, seed: int = 0
+    ) -> Iterator[tuple[bool, list[Aggregation], list[float]]]:
+        """For each view of images of one shape: whether it is mirrored, what was recorded of each image, and the errors
+        of the predictions, see :meth:`score`."""
+        conditioning = self.encode_prompts([prompt.text] * len(images))
+        latents = {mirrored: self.encode(images, mirrored=mirrored) for mirrored in {view[1] for view in method.views}}
+        for timestep, flipped in method.views:
+            clean = latents[flipped]
+            aggregators = [self.aggregator(method, (clean.shape[-2], clean.shape[-1])) for _ in images]
+            prediction = self._record(clean, timestep, conditioning, seed, {0: aggregators})
+            yield flipped, [each.finish() for each in aggregators], _errors(prediction, clean)
+
     def output_grid(self, size: Grid) -> Grid:
         """Rows and columns of the maps of latents of this size: as many as the model's spec says, in their shape."""
         side, aspect = self.model.spec.output_grid, math.sqrt(size[0] / size[1])
@@ -671,6 +728,7 @@ class Segmenter:
         method: ResolvedMethod | None = None,
         error: float = 0.0,
         has_background: bool = False,
+        upsample: str = BILINEAR,
     ) -> Segmentation:
         """Labels, scores and notes of an image from its refined maps.
 
@@ -678,13 +736,14 @@ class Segmenter:
             method: that made them; by default the segmenter's own.
             error: of the predicted clean latent, see :meth:`score`.
             has_background: whether the prompt names background phrases.
+            upsample: see :meth:`__call__`.
         """
         resolved, spec = method or self._method, self.model.spec
         chosen = resolved.method
         maps = post_process(maps, image, chosen.pamr, chosen.post)
-        size = (image.height, image.width)
         with_background = has_background or chosen.threshold is not None
-        labels = assign_labels(maps, size, chosen.background if with_background else None, chosen.threshold or 0.0)
+        decided = chosen.background if with_background else None, chosen.threshold or 0.0
+        labels = look_up(UPSAMPLING, upsample, "upsampling")(maps, image, *decided)
         stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
         names = (*maps.classes, BACKGROUND) if with_background else maps.classes
         unfamiliar = spec.ood_threshold is not None and error > spec.ood_threshold

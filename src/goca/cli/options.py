@@ -44,6 +44,7 @@ CHOICES = {
     "settings": ("goca.method_settings", "FIELDS"),
     "offloading": ("goca.models.loading", "OFFLOADING"),
     "models": ("goca.models.specs", "MODELS"),
+    "upsampling": ("goca.maps.upsample", "UPSAMPLING"),
     "tables": ("goca.evaluation.reproduce.reported", "TABLES"),
 }
 

@@ -80,6 +80,17 @@ def segment(
             help="Leave out classes that seem not to be in an image; costs four plain forwards for each class.",
         ),
     ] = False,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="For small things in large images: look also at N overlapping tiles along the longer side, 2 to 32, "
+            "or auto for tiles of the model's own size, up to 8. Each costs what an image costs.",
+        ),
+    ] = None,
+    upsample: Annotated[
+        str, typer.Option(help="How maps come to the image's size, edges being those in the image: {upsampling}.")
+    ] = "bilinear",
     batch: Annotated[
         int | None,
         typer.Option(min=1, max=LARGEST_COUNT, help="Images that share a forward. Default: 1 on a CPU, 8 elsewhere."),
@@ -116,11 +127,15 @@ def segment(
         "seed": seed,
         "ignore_below": ignore_below,
         "drop_absent": drop_absent,
+        "tiles": int(tiles) if tiles is not None and tiles.isdecimal() else tiles,
+        "upsample": upsample,
     }
     with clean_stdout():
         from goca.storage.outputs import check_folder
+        from goca.tiles import check_resolution
 
         settings = method.settings
+        check_resolution(request["tiles"], upsample)
         wanted = split_formats(formats, with_ray=ray.ray is not None)
         check_folder(out)
         if ray.ray is not None and (captions is not None or batch is not None or resume):

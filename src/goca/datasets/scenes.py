@@ -69,8 +69,13 @@ class Scene:
         return ", ".join(self.classes)
 
 
-def make_scene(seed: int, index: int, size: int = 128) -> Scene:
-    """Draw scene ``index`` of the endless series ``seed`` at ``size`` x ``size`` pixels."""
+def make_scene(seed: int, index: int, size: int = 128, detail: int = 1) -> Scene:
+    """Draw scene ``index`` of the endless series ``seed`` at ``size`` x ``size`` pixels.
+
+    Args:
+        detail: the objects are so many times smaller than usual; at 4 and 512 pixels they are as large, in pixels, as
+            those of a usual scene of 128 pixels.
+    """
     rng = np.random.default_rng((seed, index))
     upper, lower = rng.integers(len(UPPER)), rng.integers(len(LOWER))
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -80,11 +85,10 @@ def make_scene(seed: int, index: int, size: int = 128) -> Scene:
     canvas = np.where(below[..., None], _STUFF[LOWER[lower]](rng, y, x), _STUFF[UPPER[upper]](rng, y, x))
     labels = np.where(below, len(UPPER) + lower, upper).astype(np.uint8)
 
-    first_object = len(UPPER) + len(LOWER)
     chosen = rng.choice(len(OBJECTS), size=rng.integers(1, 4), replace=False)
     bottoms = np.sort(rng.uniform(0.5, 1.0, size=len(chosen)))  # what stands lower is nearer and hides the rest
     for sprite, bottom in zip(chosen, bottoms, strict=True):
-        _place(rng, canvas, labels, int(sprite), float(bottom), first_object)
+        _place(rng, canvas, labels, int(sprite), float(bottom), detail)
 
     gain, lift = rng.uniform(0.85, 1.1), rng.uniform(-0.05, 0.05)
     canvas = np.clip(canvas * gain + lift + rng.normal(0, 0.008, canvas.shape), 0, 1)
@@ -128,13 +132,11 @@ class Scenes(Dataset):
         return Sample(self.names[index], scene.image, scene.labels, scene.caption)
 
 
-def _place(
-    rng: Generator, canvas: np.ndarray, labels: np.ndarray, sprite: int, bottom: float, first_object: int
-) -> None:
+def _place(rng: Generator, canvas: np.ndarray, labels: np.ndarray, sprite: int, bottom: float, detail: int) -> None:
     """Paste one sprite where it hides no earlier object by more than ``1 - MIN_VISIBLE``; try a few places, else
     leave it out."""
-    size = canvas.shape[0]
-    side = int(size * rng.uniform(0.42, 0.70))
+    size, first_object = canvas.shape[0], len(UPPER) + len(LOWER)
+    side = int(size * rng.uniform(0.42, 0.70) / detail)
     picture = _sprites()[sprite].resize((side, side), Image.Resampling.BILINEAR)
     if rng.uniform() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -101,9 +101,23 @@ def refine(scores: ScoreMaps, refiner: Refiner | None, order: int) -> ScoreMaps:
         return scores
     with_background = bool(scores.background.any())
     maps = torch.cat([scores.maps, scores.background[None]]) if with_background else scores.maps
-    for _ in range(order):
-        maps = refiner(maps)
-    maps = min_max(maps)
-    if not with_background:
-        return replace(scores, maps=maps)
-    return replace(scores, maps=maps[:-1], background=maps[-1])
+    maps = spread(maps, refiner, order)
+    found = replace(scores, maps=maps[:-1], background=maps[-1]) if with_background else replace(scores, maps=maps)
+    return stretch(found)
+
+
+@neutral()
+def spread(
+    maps: Float[Tensor, "maps height width"], refiner: Refiner | None, order: int
+) -> Float[Tensor, "maps height width"]:
+    """Equation 12, ``order`` times; without a refiner the maps as they are."""
+    if refiner is not None:
+        for _ in range(order):
+            maps = refiner(maps)
+    return maps
+
+
+@neutral()
+def stretch(scores: ScoreMaps) -> ScoreMaps:
+    """Every map to [0, 1]; an all-zero background stays."""
+    return replace(scores, maps=min_max(scores.maps), background=min_max(scores.background[None])[0])
