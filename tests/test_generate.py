@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,12 +52,25 @@ def test_one_prompt_with_everything(run: Run, tmp_path: Path) -> None:
     answer = json.loads(run(PROMPT, "--segment", "--show-masks", "--compare", "--size", "48x32", "--json").stdout)
     assert answer["classes"] == ["cat", "grass"] and answer["notes"] == []
     written = {key: Path(path) for key, path in answer["files"].items()}
-    assert {"image", "labels", "overlay", "heat cat", "heat grass", "json", "caption", "masks", "compare"} == set(
-        written
-    )
+    assert {
+        "image",
+        "labels",
+        "overlay",
+        "heat cat",
+        "heat grass",
+        "json",
+        "caption",
+        "masks",
+        "compare",
+        "page",
+    } == set(written)
     assert files(tmp_path / "goca-out") == {path.name for path in written.values()}
     assert Image.open(written["image"]).size == Image.open(written["labels"]).size == (48, 32)
     assert written["caption"].read_text() == "cat, grass\n"
+    page = Path(written["page"]).read_text(encoding="utf-8")
+    shown = json.loads(re.findall(r'id="goca-payload">(.*?)</script>', page)[0])
+    assert [entry["name"] for entry in shown["results"]] == ["S-CFG with GoCA's masks", "plain guidance", "S-CFG"]
+    assert [entry["image"] for entry in shown["results"]] == [0, 1, 2] and shown["title"] == PROMPT
     masks, compare = Image.open(written["masks"]), Image.open(written["compare"])
     assert compare.height > 2.5 * masks.height - 100 and masks.width == compare.width
     assert np.asarray(masks).std() > 10

@@ -194,7 +194,7 @@ def test_prompts_with_the_same_beginning(run: Run, unet_folder: Path) -> None:
 def test_a_drawing_replaces_all_of_the_earlier_one(run: Run, unet_folder: Path) -> None:
     fixed = ("--model", unet_folder, "--steps", 2, "--out", "o")
     assert run("generate", "cat, sky", *fixed, "--segment", "--compare").exit_code == 0
-    assert len(tree()) == 8
+    assert len(tree()) == 9
     Path("o/cat-sky-0_labels.txt").write_text("mine")
     refused(run, "o/cat-sky-0.png exists already", "generate", "cat, sky", *fixed)
     assert run("generate", "cat, sky", *fixed, "--overwrite", "--show-masks").exit_code == 0

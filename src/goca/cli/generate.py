@@ -70,7 +70,8 @@ def generate(
     """Draw images, each region with its own guidance strength, and segment them on the way.
 
     One prompt: writes NAME.png; with --segment also NAME_labels.png, NAME_overlay.png, heat maps, NAME.json and
-    NAME.txt (the caption); with --show-masks NAME_masks.png, with --compare NAME_compare.png.
+    NAME.txt (the caption); with --show-masks NAME_masks.png, with --compare NAME_compare.png, with --segment
+    and --compare NAME_compare.html, a page that compares the images by a slider.
 
     A table: writes images/, with --segment also labels/, classes.txt and annotations.json (COCO), and captions.json.
     The same command goes on where it was stopped. Bad lines are listed, and the exit code is then 1.
@@ -133,7 +134,7 @@ def print_prompt(drawn: DrawnPrompt, make: Generator, as_json: bool) -> None:
     for note in result.notes:
         say(f"note: {note}", error=True)
     if not as_json:
-        say(files.get("compare") or files.get("masks") or files["image"])
+        say(files.get("page") or files.get("compare") or files.get("masks") or files["image"])
         return
     print_json(
         {

@@ -368,7 +368,8 @@
       const help = h(
         "p",
         { class: "quiet", id: `${this.id}-help` },
-        "Point at the picture, or use the arrow keys on it (with Shift in larger steps); [ and ] step through the stages.",
+        "Point at the picture, or use the arrow keys on it, with Shift in larger steps.",
+        this.results.some((result) => result.last > 0) ? " Keys [\u00a0and\u00a0] step through the stages." : null,
       );
       this.opacityRow = this.range("Opacity", this.opacity, (value) => {
         this.opacity = value;
@@ -504,6 +505,7 @@
         const text = isLayer ? String(at + 1) : stage.name;
         return h("label", { class: `step ${stage.kind}`, title: label }, input, column, h("span", { class: "mark" }, text));
       });
+      this.steps.hidden = result.last === 0;
       const layers = this.radios.filter((radio) => radio.classList.contains("layer"));
       const rest = this.radios.filter((radio) => !radio.classList.contains("layer"));
       const strip = h("div", { class: "layers" }, ...layers);

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from goca.classes import BACKGROUND
+from goca.explorer import payload, save_page
 from goca.export import Exporter
 from goca.export.pictures import earlier_heat_maps
 from goca.guidance.generate import GUIDANCE, Generation, Generator, name_things
-from goca.guidance.sheet import sheet
+from goca.guidance.sheet import CAPTIONS, sheet
 from goca.guidance.table import DatasetFolder, Row
 from goca.lookup import Names, read_names
 from goca.method import find_method
@@ -23,7 +25,13 @@ from goca.storage.png import read_texts, write_png
 from goca.text.prompt import mentioned_classes, read_entry
 
 Progress = Callable[[int, int], None]
-ENDINGS = {"image": ".png", "caption": ".txt", "masks": "_masks.png", "compare": "_compare.png"}
+ENDINGS = {
+    "image": ".png",
+    "caption": ".txt",
+    "masks": "_masks.png",
+    "compare": "_compare.png",
+    "page": "_compare.html",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,8 @@ class DrawnPrompt:
         result: the image by the chosen guidance.
         classes: what was segmented, if anything.
         files: paths by what they hold: ``image``; with a segmentation those of :meth:`goca.Segmentation.save` and
-            ``caption``; ``masks`` and ``compare`` where they were asked for.
+            ``caption``; ``masks`` and ``compare`` where they were asked for; ``page``, the explorer, where the
+            images of a comparison were segmented.
     """
 
     result: Generation
@@ -81,7 +90,7 @@ def draw_prompt(
         segment: segment the image too.
         classes: into what; by default what the prompt names.
         show_masks: draw regions and rates of the steps.
-        compare: draw the prompt with every guidance, under each other.
+        compare: draw the prompt with every guidance, under each other; where they are segmented, also in the explorer.
         overwrite: replace what was drawn of this prompt with this seed before.
         progress: gets (images done, images in all).
 
@@ -94,7 +103,9 @@ def draw_prompt(
     things = (classes or name_things(prompt, make.segmenter.model.spec.vocabulary)) if segment else None
     stem = choose_stem(out, prompt, seed)
     earlier = earlier_drawing(out, stem)
-    asked = {"image": True, "caption": things is not None, "masks": show_masks, "compare": compare}
+    segmented = things is not None
+    asked = {"image": True, "caption": segmented, "masks": show_masks, "compare": compare}
+    asked["page"] = compare and segmented
     names = {key: stem + ENDINGS[key] for key in ENDINGS if asked[key]}
     refuse_existing([*earlier, *(out / name for name in names.values())], overwrite)
     if things is not None:
@@ -105,9 +116,8 @@ def draw_prompt(
     results: dict[str, Generation] = {}
     for done, kind in enumerate(kinds):
         progress(done, len(kinds))
-        chosen = kind == make.guidance
-        maker, wanted = (make, things) if chosen else (make.like(kind), None)
-        results[kind] = maker(prompt, seed, classes=wanted, trace=show_masks or compare)
+        maker = make if kind == make.guidance else make.like(kind)
+        results[kind] = maker(prompt, seed, classes=things, trace=show_masks or compare)
     result = results[make.guidance]
     with staged_folder(out, overwrite=overwrite, stale=earlier) as scratch:
         files = {key: scratch / name for key, name in names.items()}
@@ -118,8 +128,21 @@ def draw_prompt(
         for key, shown in (("masks", [result]), ("compare", list(results.values()))):
             if key in files:
                 write_png(sheet(shown), files[key])
+        if "page" in files:
+            save_page(files["page"], compare_page(make, results))
     files = {key: out / path.name for key, path in files.items()}
     return DrawnPrompt(result, None if things is None else tuple(things), files)
+
+
+def compare_page(make: Generator, results: Mapping[str, Generation]) -> dict[str, Any]:
+    """The explorer's data about one prompt by every guidance, the chosen one first."""
+    chosen = results[make.guidance]
+    order = [make.guidance, *(kind for kind in results if kind != make.guidance)]
+    segmentations = {CAPTIONS[kind]: results[kind].segmentation for kind in order}
+    facts = [("model", make.segmenter.model.spec.name), ("seed", str(chosen.seed)), ("scale", f"{make.scale:g}")]
+    return payload(
+        {name: each for name, each in segmentations.items() if each is not None}, title=chosen.prompt, facts=facts
+    )
 
 
 def choose_stem(out: Path, prompt: str, seed: int) -> str:
@@ -139,6 +162,8 @@ def earlier_drawing(out: Path, stem: str) -> list[Path]:
     found = [path for ending in endings if read_texts(path := out / f"{stem}{ending}")]
     labelled = out / f"{stem}_labels.png" in found
     texts = [path for ending in (".json", ".txt") if labelled and (path := out / f"{stem}{ending}").exists()]
+    if out / f"{stem}_compare.png" in found and (page := out / f"{stem}_compare.html").exists():
+        texts.append(page)
     return [*found, *texts, *earlier_heat_maps(out, stem)]
 
 
