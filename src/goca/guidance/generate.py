@@ -14,7 +14,7 @@ from PIL import Image
 from goca.ambient import neutral
 from goca.guidance.pipelines import complete_steps, plain_layout, without_progress_bar
 from goca.guidance.run import GuidanceStep
-from goca.guidance.semantic import SemanticGuidance
+from goca.guidance.semantic import Progress, SemanticGuidance
 from goca.lookup import COMMAS, Names, look_up
 from goca.models import memory_errors
 from goca.ranges import LARGEST_SIDE, MOST_STEPS, check_seed, check_whole
@@ -122,19 +122,31 @@ class Generator:
             chosen["max_sequence_length"] = backbone.max_tokens
         return {name: value for name, value in chosen.items() if name in known}
 
-    def __call__(self, prompt: str, seed: int = 0, *, classes: Names | None = None, trace: bool = False) -> Generation:
+    def __call__(
+        self,
+        prompt: str,
+        seed: int = 0,
+        *,
+        classes: Names | None = None,
+        trace: bool = False,
+        progress: Progress = lambda done, total: None,
+    ) -> Generation:
         """Draw one image.
 
         Args:
             classes: what to segment in it, words of the prompt; ``None`` leaves the segmentation out.
             trace: keep masks and rates of every step.
+            progress: see :class:`SemanticGuidance`.
 
         Raises:
             ValueError: see :class:`SemanticGuidance` and :meth:`check`.
         """
         text, seed = self.check(prompt, classes), check_seed(seed)
         pipeline, spec = self.segmenter.model.pipeline, self.segmenter.model.spec
-        with memory_errors(spec.name), self.guide(segment=classes is not None, trace=trace) as guidance:
+        with (
+            memory_errors(spec.name),
+            self.guide(segment=classes is not None, trace=trace, progress=progress) as guidance,
+        ):
             generator = torch.Generator().manual_seed(seed)
             with neutral(), without_progress_bar(pipeline), complete_steps(pipeline.scheduler):
                 image = pipeline(prompt=text, generator=generator, **self.options()).images[0]

@@ -55,6 +55,7 @@ class Plan:
         packed_size: rows and columns of the latents, for pipelines that pack them.
         chosen: the step whose recordings a segmentation needs, from the timesteps of the steps to come.
         stoppable: whether the pipeline may stop before that step; then every step before it is recorded too.
+        progress: gets (steps done, steps in all) as each step begins.
     """
 
     segmenter: Segmenter
@@ -68,6 +69,7 @@ class Plan:
     chosen: Callable[[list[float]], int | None]
     stoppable: bool
     trace: bool
+    progress: Callable[[int, int], None]
 
 
 class Run:
@@ -129,6 +131,7 @@ class Run:
                 steps = getattr(pipeline, "num_timesteps", None)  # fewer with denoising_end
                 self.chosen = self.plan.chosen(self.timesteps[:steps])
             self.index += 1
+            self.plan.progress(self.index, len(self.timesteps))
             self.latents = latents[: len(images)].clone()  # a callback may change them in place
             self.aggregators.clear()
             self.text_noise = None

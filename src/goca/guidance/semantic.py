@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ from goca.text.spans import TokenSpans
 from goca.text.tokens import PromptTokens, read_prompt, shorten
 from goca.types import Prompt
 
+Progress = Callable[[int, int], None]
 SEGMENT_AT = 1.5  # of the spec's timestep: best of all steps on both embedded models
 NOTHING_NAMED = "the prompt {prompt!r} names nothing, so its image is drawn with plain guidance"
 WEAK = "guidance needs a scale above 1, not {scale:g}; pass {argument}=5, for example (goca generate: --scale 5)"
@@ -68,6 +69,8 @@ class SemanticGuidance:
         interval: part of the steps, from 0 (noise) to 1 (image), in which masks are used; plain guidance elsewhere.
         segment: keep what :meth:`segmentation` needs.
         trace: keep masks and rates of every step in :attr:`steps`.
+        progress: gets (steps done, steps in all) as each step begins; an exception that it raises ends the call. It is
+            not called with plain guidance that segments nothing.
 
     Raises:
         ValueError: unknown masks, a step or an interval that makes no sense, or a model without classifier-free
@@ -84,6 +87,7 @@ class SemanticGuidance:
         interval: tuple[float, float] = (0.0, 1.0),
         segment: bool = False,
         trace: bool = False,
+        progress: Progress = lambda done, total: None,
     ) -> None:
         if masks == "none":
             warn("masks='none'", "masks='cfg'")
@@ -95,6 +99,7 @@ class SemanticGuidance:
         self.segmenter = model if isinstance(model, Segmenter) else Segmenter.from_pipeline(model)
         self.method = None if chosen is None else self.segmenter.resolve(chosen)
         self.every, self.interval, self.segment, self.trace = every, interval, segment, trace
+        self.progress = progress
         backbone = self.segmenter.model.backbone
         name = self.segmenter.model.spec.name
         self._layout = plain_layout(backbone) if self.method is None else guidance_layout(backbone, name)
@@ -212,6 +217,7 @@ class SemanticGuidance:
                 chosen=self._chosen,
                 stoppable=any({**arguments, **arguments.get("kwargs", {})}.get(name) for name in CALLBACKS),
                 trace=self.trace,
+                progress=self.progress,
             )
         )
         denoiser = getattr(self.segmenter.model.pipeline, backbone.denoiser_name)

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import torch
 from PIL.Image import Image
 from starlette.responses import Response
 
+from goca.explorer import payload
 from goca.export import FORMATS, Exporter
 from goca.guidance.generate import Generation
 from goca.lookup import Names, look_up, read_names
 from goca.messages import visible
+from goca.render import class_colours
 from goca.result import Segmentation
 from goca.storage.names import file_stems
 
-JSON_FORMAT = "json"
+JSON_FORMAT, EXPLORER_FORMAT = "json", "explorer"
 MEMORY = Path("/dev/shm")  # a folder that lies in memory, where the system has one
 
 
@@ -60,6 +63,8 @@ def read_formats(formats: Names) -> list[str]:
         ValueError: none, or an unknown one.
     """
     names = list(dict.fromkeys(read_names(formats, "format")))
+    if names == [EXPLORER_FORMAT]:
+        return names
     for name in names:
         look_up(FORMATS, name, "format")
     if not names:
@@ -105,6 +110,27 @@ def generation_answer(drawn: Generation, formats: list[str], about: Mapping[str,
         drawn.image.save(folder / "drawn.png")
 
     return pack(write, "drawn")
+
+
+def describe_steps(drawn: Generation) -> dict[str, Any]:
+    """The image and the regions of each step, for the page: per pixel of the step's grid the index of the word with the
+    largest mask, as base64 of one byte a pixel in reading order."""
+    steps = []
+    for step in drawn.steps:
+        regions = step.regions[0]
+        if regions is not None:
+            strongest = regions.masks.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            cells = base64.b64encode(strongest.tobytes()).decode("ascii")
+            steps.append({"timestep": step.timestep, "grid": list(strongest.shape), "cells": cells})
+    words = [visible(word) or "start of the text" for word in drawn.words]
+    colours = [list(colour) for colour in class_colours(words)]
+    return {"picture": png_uri(drawn.image), "words": words, "colours": colours, "steps": steps}
+
+
+def explorer_answer(results: Mapping[str, Any], title: str, about: Mapping[str, Any]) -> Answer:
+    """The data of the explorer page for results by name, or for the only one."""
+    shown = results if len(results) > 1 else next(iter(results.values()))
+    return json_answer({"explorer": payload(shown, title=title, facts=[(key, str(about[key])) for key in about])})
 
 
 def png_uri(image: Image) -> str:

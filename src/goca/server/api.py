@@ -9,12 +9,24 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from goca.server.answers import Answer, generation_answer, read_formats, segmentation_answer
+from goca.lookup import read_names
+from goca.method import find_method
+from goca.server.answers import (
+    EXPLORER_FORMAT,
+    Answer,
+    explorer_answer,
+    generation_answer,
+    read_formats,
+    safe_stem,
+    segmentation_answer,
+)
 from goca.server.jobs import Jobs, Run
 from goca.server.reading import FORM, JSON, GenerateFields, SegmentFields, read_generate, read_segment
 from goca.server.refusals import RETRY_AFTER, TOO_MANY, Refusal
 from goca.server.service import Caller, GenerateOptions, SegmentOptions, Service
 
+MOST_PRESETS = 4
+SAID = {"prompt", "guidance", "scale", "steps", "seed"}  # of a drawing, with its result
 IMAGE = {"type": "string", "description": "The image's bytes in base64, or a data URI of them."}
 FILE = {"type": "string", "format": "binary", "description": "The image file."}
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
@@ -63,11 +75,16 @@ def work_router(service: Service, jobs: Jobs) -> APIRouter:
     async def segment(request: Request) -> Response:
         service.check_ready()
         image, name, fields = await read_segment(request, service.settings.body_bytes)
-        formats, options = read_formats(fields.format), segment_options(fields)
+        formats, methods = read_formats(fields.format), read_presets(fields)
+        options = [segment_options(fields, method) for method in methods]
+        about = {"model": service.model_name(fields.model), "preset": fields.preset, "seed": fields.seed}
 
         async def run(caller: Caller) -> Answer:
-            result = await service.segment(image, fields.classes, options, caller)
-            about = {"model": service.model_name(fields.model), "preset": fields.preset, "seed": fields.seed}
+            if formats == [EXPLORER_FORMAT]:
+                each = [await service.explain(image, fields.classes, chosen, caller) for chosen in options]
+                named = dict(zip(map(str, methods), each, strict=True))
+                return await run_in_threadpool(explorer_answer, named, safe_stem(name), about)
+            result = await service.segment(image, fields.classes, options[0], caller)
             return await run_in_threadpool(segmentation_answer, result, formats, name, about)
 
         return await respond(request, run, fields.as_job)
@@ -86,7 +103,7 @@ def work_router(service: Service, jobs: Jobs) -> APIRouter:
 
         async def run(caller: Caller) -> Answer:
             drawn = await service.generate(fields.prompt, options, caller)
-            about = {"model": service.model_name(fields.model)}
+            about = {"model": service.model_name(fields.model), **fields.model_dump(include=SAID)}
             return await run_in_threadpool(generation_answer, drawn, formats, about)
 
         return await respond(request, run, fields.as_job)
@@ -119,6 +136,22 @@ def job_router(jobs: Jobs) -> APIRouter:
     return router
 
 
-def segment_options(fields: SegmentFields) -> SegmentOptions:
+def read_presets(fields: SegmentFields) -> list[str | None]:
+    """The methods of a request; several for the explorer alone.
+
+    Raises:
+        ValueError: an unknown one, or several for another format.
+    """
+    names = read_names(fields.preset or "", "preset")
+    for name in names:
+        find_method(name)
+    if len(names) > 1 and read_formats(fields.format) != [EXPLORER_FORMAT]:
+        raise ValueError(f"several presets are compared with format {EXPLORER_FORMAT}; name one preset, or that format")
+    if len(names) > MOST_PRESETS:
+        raise ValueError(f"at most {MOST_PRESETS} presets are compared, not {len(names)}")
+    return list(dict.fromkeys(names)) or [None]
+
+
+def segment_options(fields: SegmentFields, preset: str | None) -> SegmentOptions:
     """How to segment, from the fields of a request."""
-    return SegmentOptions(fields.model, fields.preset, fields.caption, fields.background, fields.threshold, fields.seed)
+    return SegmentOptions(fields.model, preset, fields.caption, fields.background, fields.threshold, fields.seed)

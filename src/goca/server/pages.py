@@ -8,11 +8,13 @@ from importlib.resources import files
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from goca.explorer import asset
 from goca.server.refusals import Refusal
 from goca.server.service import Service
 
 FOLDER = files("goca.server") / "page"
-NAMES = ("app.js", "style.css", "docs.js")
+EXPLORER = ("explorer.js", "explorer.css")
+NAMES = ("app.js", "style.css", "docs.js", *EXPLORER)
 
 
 def page_router(_service: Service) -> APIRouter:
@@ -38,5 +40,5 @@ def page_router(_service: Service) -> APIRouter:
 
 def page_file(name: str) -> Response:
     """A file of the page."""
-    kind = mimetypes.guess_type(name)[0] or "text/plain"
-    return Response((FOLDER / name).read_bytes(), media_type=kind)
+    text = asset(name) if name in EXPLORER else (FOLDER / name).read_text(encoding="utf-8")
+    return Response(text, media_type=mimetypes.guess_type(name)[0] or "text/plain")

@@ -35,7 +35,9 @@ class Common(BaseModel):
     model: str | None = Field(None, max_length=LONGEST_TEXT, description="One of GET /v1/models; by default the first.")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of the noise.")
     format: str | list[str] = Field(
-        "json", description="What to answer with, a list or separated by commas. Several files come as a zip archive."
+        "json",
+        description="What to answer with, a list or separated by commas; several files come as a zip archive. "
+        "explorer: the data of the page, alone.",
     )
     as_job: bool = Field(False, alias="async", description="Answer at once, with a job: GET /v1/jobs/{id}.")
 
@@ -44,7 +46,12 @@ class SegmentFields(Common):
     """POST /v1/segment."""
 
     classes: str | list[str] = Field(description="What to look for, a list or separated by commas; synonyms by |.")
-    preset: str | None = Field(None, description="How attention becomes labels. Default: the model's own.")
+    preset: str | None = Field(
+        None,
+        max_length=LONGEST_TEXT,
+        description="How attention becomes labels; several, separated by commas, with format explorer. "
+        "Default: the model's own.",
+    )
     caption: str | None = Field(None, max_length=LONGEST_TEXT, description="A text that mentions the classes.")
     background: str | list[str] = Field("", description="Phrases that stand for everything else.")
     threshold: float | None = Field(None, ge=-1, le=1, description="Score of the background.")

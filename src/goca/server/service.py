@@ -18,6 +18,7 @@ from goca.images import TooLargeError, load_bytes, size_of_bytes, upright_rgb
 from goca.lookup import Names, look_up, read_names
 from goca.messages import sentence
 from goca.method import find_method
+from goca.observation import Explanation
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.server.metrics import Metrics
@@ -28,6 +29,7 @@ from goca.types import Prompt
 
 NAME = "the file"
 POLL = 0.1  # seconds between two looks whether the caller is still there
+HEADS_UP_TO = 128  # tokens of a text
 IMAGES_HELD = 4  # times the limit of pixels of one image
 CLOSING = 30.0  # seconds for the last batch at the end
 LONGEST_CLASSES = 20_000  # characters of all names
@@ -163,6 +165,30 @@ class Service:
             result: Segmentation = await self._result(work, caller)
         return result
 
+    async def explain(
+        self, image: bytes, classes: Names, options: SegmentOptions = SegmentOptions(), caller: Caller | None = None
+    ) -> Explanation:
+        """Segment one image and keep what led to it, alone, when its turn comes; the maps of heads are kept of models
+        with short texts only, whose maps fit into memory.
+
+        Raises: as :meth:`segment`.
+        """
+        segmenter = self.model(options.model)
+        names = self._names(classes, "class")
+        chosen: dict[str, Any] = {
+            "caption": options.caption,
+            "background": self._names(options.background, "background"),
+            "threshold": options.threshold,
+            "seed": options.seed,
+            "method": None if options.preset is None else find_method(options.preset),
+            "layers": None if segmenter.model.backbone.max_tokens <= HEADS_UP_TO else (),
+        }
+        async with self._held(image):
+            picture = await run_in_threadpool(decode, image)
+            work = Work(object(), lambda: picture, lambda _: [segmenter.explain(picture, names, **chosen)])
+            result: Explanation = await self._result(work, caller)
+        return result
+
     async def generate(
         self, prompt: str, options: GenerateOptions = GenerateOptions(), caller: Caller | None = None
     ) -> Generation:
@@ -179,7 +205,7 @@ class Service:
         classes = name_things(prompt, vocabulary) if options.classes is None else self._names(options.classes, "class")
 
         def draw(_prepared: Sequence[Any]) -> list[Generation]:
-            return [make(prompt, options.seed, classes=classes, trace=True)]
+            return [make(prompt, options.seed, classes=classes, trace=True, progress=work.report)]
 
         work = Work(object(), lambda: make.check(prompt, classes), draw)
         result: Generation = await self._result(work, caller)

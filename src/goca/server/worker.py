@@ -17,6 +17,10 @@ class QueueFullError(Exception):
     """As many works wait as may."""
 
 
+class AbandonedError(Exception):
+    """Nobody waits for what is computed."""
+
+
 @dataclass(eq=False)
 class Work:
     """Something to compute.
@@ -27,6 +31,7 @@ class Work:
         compute: of the prepared ones of several works with this key, to a result for each.
         most: works that may be computed together.
         progress: steps done and steps in all, while it is computed.
+        abandoned: nobody waits for it any more.
     """
 
     key: Hashable
@@ -34,7 +39,18 @@ class Work:
     compute: Callable[[Sequence[Any]], Sequence[Any]]
     most: int = 1
     progress: tuple[int, int] = (0, 0)
+    abandoned: bool = False
     future: Future[Any] = field(default_factory=Future)
+
+    def report(self, done: int, total: int) -> None:
+        """Take note of the progress.
+
+        Raises:
+            AbandonedError: ends the computation.
+        """
+        self.progress = (done, total)
+        if self.abandoned:
+            raise AbandonedError
 
 
 class Worker:
@@ -76,10 +92,11 @@ class Worker:
             self._changed.notify()
 
     def cancel(self, work: Work) -> None:
-        """Take a work that waits out of the queue; one that is computed goes on, and its result is let go."""
+        """Take a work that waits out of the queue; one that is computed ends at its next report, or is let go."""
         with self._changed:
             if work in self._waiting:
                 self._waiting.remove(work)
+        work.abandoned = True
         work.future.cancel()
 
     def waiting(self) -> int:
@@ -149,7 +166,7 @@ class Worker:
                 for each in prepared:
                     self._compute([each])
                 return
-            if not isinstance(error, ValueError):
+            if not isinstance(error, ValueError | AbandonedError):
                 log.exception("a request failed in the model")
             works[0].future.set_exception(error)
             return
