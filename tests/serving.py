@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 import httpx
+import uvicorn
 from PIL import Image
 from small import photo, tiny_model
 
 from goca import Segmenter
 from goca.models import LoadedModel
 from goca.server import Service, Settings, create_app
+from goca.server.run import address, listen
 
 CLASSES = "cat,grass,sky"
 URL = "http://127.0.0.1"
@@ -24,8 +27,8 @@ T = TypeVar("T")
 
 
 def run(body: Callable[[], Awaitable[T]]) -> T:
-    """What a coroutine function returns, in a fresh event loop, within a minute."""
-    return asyncio.run(asyncio.wait_for(body(), 60))
+    """What a coroutine function returns, in a fresh event loop, within minutes."""
+    return asyncio.run(asyncio.wait_for(body(), 300))
 
 
 def png(image: Image.Image | None = None) -> bytes:
@@ -79,6 +82,29 @@ def is_refused(response: httpx.Response, status: int, words: str) -> None:
     assert list(response.json()) == ["error"]
     assert words in response.json()["error"]
     assert "\n" not in response.json()["error"]
+
+
+@contextmanager
+def served(service: Service) -> Iterator[str]:
+    """A service on a port of this machine, in a thread."""
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), http="h11", log_level="warning"))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        wait_until(lambda: service.worker.ready)
+        yield address(listener)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 class Gate:

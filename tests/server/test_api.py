@@ -371,3 +371,19 @@ def test_drawn_scenes_come_with_their_classes() -> None:
     scene, drawn = run(ask), make_scene(SCENE_SEED, 2, SCENE_SIDE)
     assert scene["classes"] == list(drawn.classes)
     assert Image.open(io.BytesIO(decode_image(scene["image"]))).tobytes() == drawn.image.tobytes()
+
+
+def test_the_explorer_gets_what_led_to_the_result_of_each_method() -> None:
+    async def ask() -> list[httpx.Response]:
+        async with serving() as client:
+            asked = ({"format": "explorer"}, {"format": "explorer", "preset": "paper,vanilla"})
+            bad = ({"preset": "paper,vanilla"}, {"format": "explorer,json"}, {"format": "explorer", "preset": "papper"})
+            return [await segment(client, **fields) for fields in (*asked, *bad)]
+
+    one, two, *bad = run(ask)
+    shown = one.json()["explorer"]
+    assert [each["kind"] for each in shown["results"][0]["stages"]][-1] == "labels"
+    assert len(shown["results"][0]["stages"]) > 3
+    assert [each["name"] for each in two.json()["explorer"]["results"]] == ["paper", "vanilla"]
+    for response, words in zip(bad, ("several presets", "unknown format 'explorer'", "papper"), strict=True):
+        is_refused(response, 422, words)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
+import numpy as np
 from PIL.Image import Image
 from starlette.responses import Response
 
@@ -28,6 +28,7 @@ from goca.result import Segmentation
 from goca.storage.names import file_stems
 
 JSON_FORMAT, EXPLORER_FORMAT = "json", "explorer"
+OTHER_COLOUR = [160, 160, 160]
 MEMORY = Path("/dev/shm")  # a folder that lies in memory, where the system has one
 
 
@@ -96,14 +97,11 @@ def generation_answer(drawn: Generation, formats: list[str], about: Mapping[str,
     """A drawn image with its segmentation: JSON with the image as a data URI, or files with the image among them."""
     result = drawn.segmentation
     assert result is not None
+    if formats == [EXPLORER_FORMAT]:
+        shown = payload(result, title=drawn.prompt, facts=[(key, str(value)) for key, value in about.items()])
+        return json_answer({"explorer": shown, "drawing": describe_steps(drawn)})
     if formats == [JSON_FORMAT]:
-        image = {
-            "prompt": drawn.prompt,
-            "seed": drawn.seed,
-            "guidance": drawn.guidance,
-            "picture": png_uri(drawn.image),
-        }
-        return json_answer({**result.to_dict(), **about, **image, "notes": list(drawn.notes)})
+        return json_answer({**result.to_dict(), **about, "picture": png_uri(drawn.image), "notes": list(drawn.notes)})
 
     def write(folder: Path) -> None:
         Exporter(folder, formats).write_one(result, "drawn")
@@ -113,18 +111,23 @@ def generation_answer(drawn: Generation, formats: list[str], about: Mapping[str,
 
 
 def describe_steps(drawn: Generation) -> dict[str, Any]:
-    """The image and the regions of each step, for the page: per pixel of the step's grid the index of the word with the
-    largest mask, as base64 of one byte a pixel in reading order."""
+    """The image and the regions of each step, for the page: per pixel of the step's grid the class whose words have the
+    largest mask, as base64 of one byte a pixel in reading order. What belongs to no class has the last number."""
+    assert drawn.segmentation is not None
+    classes = drawn.segmentation.classes
+    belongs = [
+        next((at for at, name in enumerate(classes) if word in name.split()), len(classes)) for word in drawn.words
+    ]
     steps = []
     for step in drawn.steps:
         regions = step.regions[0]
         if regions is not None:
-            strongest = regions.masks.argmax(dim=0).to(torch.uint8).cpu().numpy()
-            cells = base64.b64encode(strongest.tobytes()).decode("ascii")
-            steps.append({"timestep": step.timestep, "grid": list(strongest.shape), "cells": cells})
-    words = [visible(word) or "start of the text" for word in drawn.words]
-    colours = [list(colour) for colour in class_colours(words)]
-    return {"picture": png_uri(drawn.image), "words": words, "colours": colours, "steps": steps}
+            cells = np.array(belongs, dtype=np.uint8)[regions.masks.argmax(dim=0).cpu().numpy()]
+            text = base64.b64encode(cells.tobytes()).decode("ascii")
+            steps.append({"timestep": step.timestep, "grid": list(cells.shape), "cells": text})
+    names = [*map(visible, classes), "other words"]
+    colours = [*map(list, class_colours(classes)), OTHER_COLOUR]
+    return {"picture": png_uri(drawn.image), "names": names, "colours": colours, "steps": steps}
 
 
 def explorer_answer(results: Mapping[str, Any], title: str, about: Mapping[str, Any]) -> Answer:

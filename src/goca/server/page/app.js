@@ -19,6 +19,8 @@
     byId("status").classList.toggle("wrong", isError);
   }
 
+  const asSentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`.replace(/[.]*$/, ".");
+
   // --- requests ---
 
   class RefusedError extends Error {}
@@ -79,7 +81,7 @@
       say(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
     } catch (error) {
       if (own.signal.aborted) say("Stopped.");
-      else if (error instanceof RefusedError) say(`${error.message[0].toUpperCase()}${error.message.slice(1)}.`.replace(/[.]+$/, "."), true);
+      else if (error instanceof RefusedError) say(asSentence(error.message), true);
       else throw error;
     } finally {
       if (running === own) running = null;
@@ -97,16 +99,16 @@
     GocaExplorer.mount(place, payload);
   }
 
-  function showDrawing({ picture, words, colours, steps }, prompt) {
+  function showDrawing({ picture, names, colours, steps }, prompt) {
     const canvas = byId("regions");
     byId("drawing").hidden = steps.length === 0;
     if (!steps.length) return;
     byId("drawn").src = picture;
     byId("drawn").alt = `What was drawn of: ${prompt}`;
-    byId("legend").replaceChildren(...words.map((word, index) => {
+    byId("legend").replaceChildren(...names.map((name, index) => {
       const swatch = make("span", { className: "swatch" });
       swatch.style.background = `rgb(${colours[index].join(",")})`;
-      return make("li", {}, swatch, make("bdi", { textContent: word }));
+      return make("li", {}, swatch, make("bdi", { textContent: name }));
     }));
     const scrubber = byId("scrubber");
     const show = () => {
@@ -248,7 +250,7 @@
         return;
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;
-        if (error.status !== 503) return say(error.message, true);
+        if (error.status !== 503) return say(asSentence(error.message), true);
         say("The models are being loaded.");
         await sleep(1000);
       }
