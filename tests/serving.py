@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -27,8 +28,15 @@ T = TypeVar("T")
 
 
 def run(body: Callable[[], Awaitable[T]]) -> T:
-    """What a coroutine function returns, in a fresh event loop, within minutes."""
-    return asyncio.run(asyncio.wait_for(body(), 300))
+    """What a coroutine function returns, within minutes.
+
+    The event loop has a thread of its own, because the tests in a browser leave one running in this thread."""
+
+    async def bounded() -> T:
+        return await asyncio.wait_for(body(), 300)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, bounded()).result()
 
 
 def png(image: Image.Image | None = None) -> bytes:
