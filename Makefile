@@ -13,7 +13,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -q -c constraints.txt -e .
+	$(PIP) install -q -c constraints.txt -e '.[serve]'
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
@@ -28,6 +28,7 @@ demo: $(VENV)/installed
 	&& $(BIN)/goca segment demo/scene/images/00000.png --classes "$$classes" --out demo
 	@echo "image:        demo/scene/images/00000.png"
 	@echo "segmentation: demo/00000_overlay.png (true labels: demo/scene/labels/00000.png)"
+	@echo "page:         $(BIN)/goca serve, then open http://127.0.0.1:8642 in a browser"
 
 # One process a core, at most four; one thread in each (tests/conftest.py), because small tensors gain nothing from more.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
