@@ -103,6 +103,7 @@ def test_a_dropped_image_is_segmented_by_two_methods_on_a_phone(url: str, open_p
     page.wait_for_selector("#result .tile canvas")
     names = page.locator("#result select").first.locator("option").all_inner_texts()
     assert names == ["paper", "vanilla"]
+    page.locator("#result .divider").wait_for()
     assert overflow(page) <= 0
     assert axe(page) == []
 

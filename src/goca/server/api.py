@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -83,9 +82,9 @@ def work_router(service: Service, jobs: Jobs) -> APIRouter:
             if formats == [EXPLORER_FORMAT]:
                 each = [await service.explain(image, fields.classes, chosen, caller) for chosen in options]
                 named = dict(zip(map(str, methods), each, strict=True))
-                return await run_in_threadpool(explorer_answer, named, safe_stem(name), about)
+                return await service.in_thread(explorer_answer, named, safe_stem(name), about)
             result = await service.segment(image, fields.classes, options[0], caller)
-            return await run_in_threadpool(segmentation_answer, result, formats, name, about)
+            return await service.in_thread(segmentation_answer, result, formats, name, about)
 
         return await respond(request, run, fields.as_job)
 
@@ -104,7 +103,7 @@ def work_router(service: Service, jobs: Jobs) -> APIRouter:
         async def run(caller: Caller) -> Answer:
             drawn = await service.generate(fields.prompt, options, caller)
             about = {"model": service.model_name(fields.model), **fields.model_dump(include=SAID)}
-            return await run_in_threadpool(generation_answer, drawn, formats, about)
+            return await service.in_thread(generation_answer, drawn, formats, about)
 
         return await respond(request, run, fields.as_job)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from PIL.Image import Image
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from goca.guidance.generate import DEFAULT_SCALE, Generation, Generator, name_things
@@ -34,7 +35,10 @@ IMAGES_HELD = 4  # times the limit of pixels of one image
 CLOSING = 30.0  # seconds for the last batch at the end
 LONGEST_CLASSES = 20_000  # characters of all names
 
+HELPERS = 2  # threads that decode images and write answers
+
 Models = Mapping[str, Segmenter]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Service:
         self._pixels = 0
         self.worker = Worker(self.settings.queue, self._start, lambda count: self.metrics.batch.observe(count))
         self.metrics = Metrics(self.worker.waiting)
+        self._helpers = ThreadPoolExecutor(HELPERS, "goca-helper")
 
     def start(self) -> None:
         """Begin to load the models."""
@@ -110,6 +115,12 @@ class Service:
     def close(self) -> None:
         """Give up what waits and end the model thread after the batch that it computes."""
         self.worker.close(CLOSING)
+        self._helpers.shutdown(wait=False)
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function returns that reads or writes images, in one of a few threads, so that the event loop goes on
+        and memory is shared out among few."""
+        return await asyncio.get_running_loop().run_in_executor(self._helpers, partial(function, *arguments))
 
     def check_ready(self) -> None:
         """Refuse to work before the models are loaded.
@@ -155,7 +166,7 @@ class Service:
         method = None if options.preset is None else find_method(options.preset)
         resolved = segmenter.resolve(method, options.threshold)
         async with self._held(image):
-            picture = await run_in_threadpool(decode, image)
+            picture = await self.in_thread(decode, image)
             work = Work(
                 key=(id(segmenter), options.preset, options.threshold, options.seed),
                 prepare=lambda: (picture, segmenter.prompt(names, caption=options.caption, background=background)),
@@ -184,7 +195,7 @@ class Service:
             "layers": None if segmenter.model.backbone.max_tokens <= HEADS_UP_TO else (),
         }
         async with self._held(image):
-            picture = await run_in_threadpool(decode, image)
+            picture = await self.in_thread(decode, image)
             work = Work(object(), lambda: picture, lambda _: [segmenter.explain(picture, names, **chosen)])
             result: Explanation = await self._result(work, caller)
         return result
@@ -226,7 +237,7 @@ class Service:
     @asynccontextmanager
     async def _held(self, content: bytes) -> AsyncIterator[None]:
         """Take an image's area by its header into account while it is held, before it is decoded."""
-        width, height = await run_in_threadpool(size_of_bytes, content, NAME)
+        width, height = await self.in_thread(size_of_bytes, content, NAME)
         pixels, most = width * height, self.settings.pixels
         if pixels > most:
             raise TooLargeError(f"{NAME} has {width} x {height} pixels, and at most {most} are taken; make it smaller")

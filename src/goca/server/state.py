@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from goca import __version__
@@ -50,7 +49,7 @@ def state_router(service: Service) -> APIRouter:
     async def scene(number: int) -> Response:
         if not 0 <= number < SCENES:
             raise Refusal(404, f"there are scenes 0 to {SCENES - 1}")
-        return JSONResponse(await run_in_threadpool(drawn_scene, number))
+        return JSONResponse(await service.in_thread(drawn_scene, number))
 
     return router
 

@@ -96,7 +96,15 @@
   function showResult(payload) {
     const place = make("div");
     byId("result").replaceChildren(place);
-    GocaExplorer.mount(place, payload);
+    const explorer = GocaExplorer.mount(place, payload);
+    if (payload.results.length > 1) explorer.ready.then(() => compareWithSecond(place));
+  }
+
+  /** Show the first two of several results side by side at once. */
+  function compareWithSecond(place) {
+    const select = place.querySelectorAll(".choice select")[1];
+    select.value = "1";
+    select.dispatchEvent(new Event("change"));
   }
 
   function showDrawing({ picture, names, colours, steps }, prompt) {
