@@ -226,7 +226,7 @@ def test_lists_split_at_commas() -> None:
 def test_segment_writes_the_formats_that_are_named(run: Run, photo: Path, tmp_path: Path) -> None:
     words = ("segment", photo, "--classes", "grass,sky", "--out", "out", "--json")
     assert "unknown format 'yollo' (did you mean 'yolo'?)" in refusal(run(*words, "--format", "cvat,yollo"))
-    assert "leave --format out" in refusal(run(*words, "--format", "cvat", "--ray"))
+    assert "unknown format 'video'" in refusal(run(*words, "--format", "video"))
     assert not (tmp_path / "out").exists()
     answer = json.loads(run(*words, "--format", "cvat,geojson").stdout)
     assert list(answer["results"][0]["files"]) == ["geojson"]

@@ -22,10 +22,12 @@ class ImageText:
     Attributes:
         classes: names, synonyms separated by ``|``.
         caption: the text for the model; ``None`` for the names themselves.
+        problem: why it is not known what to look for, if it is not.
     """
 
     classes: tuple[str, ...]
     caption: str | None = None
+    problem: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -66,7 +68,25 @@ def read_texts(path: str | Path, classes: Names | None = None) -> dict[str, Imag
     else:
         rows = {name: (None, caption) for name, caption in load_captions(path).items()}
     wanted = None if classes is None else read_names(classes, "class")
-    return {name: _read_row(names, caption, wanted) for name, (names, caption) in rows.items()}
+    return {
+        name: ImageText(tuple(read_names(names, "class")), caption)
+        if names is not None and (wanted is None or caption is None)
+        else read_text(caption or "", wanted)
+        for name, (names, caption) in rows.items()
+    }
+
+
+def read_text(caption: str, classes: Sequence[str] | None = None) -> ImageText:
+    """The things that a caption names, the parts of one thing as synonyms; or those of ``classes`` that it mentions."""
+    if classes is not None:
+        return ImageText(tuple(mentioned_classes(list(classes), caption)), caption)
+    nouns: dict[str, None] = {}
+    found = []
+    for group in parse(caption):
+        new = [noun for noun in dict.fromkeys(group) if noun not in nouns]
+        nouns.update(dict.fromkeys(new))
+        found += ["|".join(new)] if new else []
+    return ImageText(tuple(found), ", ".join(nouns))
 
 
 def texts_of(images: Sequence[str], texts: Mapping[str, ImageText]) -> list[ImageText]:
@@ -82,20 +102,6 @@ def texts_of(images: Sequence[str], texts: Mapping[str, ImageText]) -> list[Imag
         if found:
             raise ValueError(f"{len(found)} {what} of classes or captions: {first_names(found)}; make the two the same")
     return [texts[key] for key in keys]
-
-
-def _read_row(names: str | None, caption: str | None, wanted: list[str] | None) -> ImageText:
-    if wanted is not None and caption is not None:
-        return ImageText(tuple(mentioned_classes(wanted, caption)), caption)
-    if names is not None:
-        return ImageText(tuple(read_names(names, "class")), caption)
-    nouns: dict[str, None] = {}
-    classes = []
-    for group in parse(caption or ""):
-        new = [noun for noun in dict.fromkeys(group) if noun not in nouns]
-        nouns.update(dict.fromkeys(new))
-        classes += ["|".join(new)] if new else []
-    return ImageText(tuple(classes), ", ".join(nouns))
 
 
 def _read_csv(path: Path) -> dict[str, tuple[str | None, str | None]]:

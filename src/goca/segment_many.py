@@ -2,74 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
-from goca.absence import CAPTIONED
-from goca.classes import BACKGROUND
 from goca.export import DEFAULT_FORMATS, Exporter
 from goca.export.registry import holds_many
 from goca.image_texts import ImageText, texts_of
-from goca.images import check_there, read_image
+from goca.images import read_image
 from goca.lookup import Names, read_names
 from goca.maps.upsample import BILINEAR
-from goca.messages import first_names, sentence
-from goca.models.fingerprint import fingerprint
+from goca.messages import first_names
 from goca.ranges import check_number, check_seed
-from goca.render import Colour, run_colours
-from goca.result import Segmentation
 from goca.result_store import ResultStore
+from goca.segment_group import Compute, Outcome, Request
+from goca.segment_run import FINISHED, JOURNAL, Progress, Run, SavedSegmentation, SavedSegmentations, relative
 from goca.segmenter import Segmenter
 from goca.storage.behind import Behind
-from goca.storage.digest import file_digest, json_digest
-from goca.storage.fields import check_keys, number, text, whole
-from goca.storage.journal import Entry, Journal
+from goca.storage.journal import Journal
 from goca.storage.names import file_stems
 from goca.storage.outputs import cannot_write
 from goca.tiles import Tiles, check_resolution
-from goca.types import Prompt
 
-JOURNAL = "segmentations.jsonl"
+__all__ = ["JOURNAL", "SavedSegmentation", "SavedSegmentations", "segment_many"]
+
 SHOWN = 5  # names of images in a message
-FINISHED = -1  # number of the line that ends a run
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SavedSegmentation:
-    """What is known of an image whose segmentation has been written.
-
-    Attributes:
-        image: its path.
-        areas: share of the pixels by class; they sum to 1, less what is ignored.
-        files: paths by what they hold, see :class:`goca.export.Exporter`.
-        notes: sentences that the user should read.
-    """
-
-    image: str
-    areas: dict[str, float]
-    files: dict[str, Path]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SavedSegmentations:
-    """The segmentations of some images, the files that hold all of them, and (image, reason) of those that failed."""
-
-    images: tuple[SavedSegmentation, ...]
-    files: dict[str, Path]
-    failures: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def notes(self) -> list[str]:
-        """The notes of all images, each once."""
-        return list(dict.fromkeys(note for each in self.images for note in each.notes))
 
 
 def segment_many(
@@ -90,6 +48,7 @@ def segment_many(
     formats: Names = DEFAULT_FORMATS,
     overwrite: bool = False,
     resume: bool = False,
+    compute: Compute | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SavedSegmentations:
     """Segment image files; the files of a batch are written while the next batch is computed, and no more is held.
@@ -110,6 +69,8 @@ def segment_many(
         formats: keys of :data:`goca.export.FORMATS`.
         overwrite: replace files that are there already, but for ``images``.
         resume: continue the run in the folder.
+        compute: does the work elsewhere, such as :meth:`goca.distributed.cluster.Workers.segment_groups`; by default
+            ``segmenter`` does it here.
         progress: gets (images done, images in all).
 
     Raises:
@@ -129,9 +90,10 @@ def segment_many(
     check_number("ignore_below", ignore_below, 0.0, 1.0)
     check_resolution(tiles, upsample)
     background = read_names(background, "background")
-    options = (background, threshold, check_seed(seed), ignore_below, drop_absent, tiles, upsample)
-    run = _Run(segmenter, images, texts, out, *options)
-    run.check(several=isinstance(classes, Mapping))
+    options = (threshold, check_seed(seed), ignore_below, drop_absent, tiles, upsample)
+    request = Request(tuple(background), *options)
+    run = Run(segmenter, images, texts, out, request, several=isinstance(classes, Mapping))
+    run.check()
     parts = [name for name in names if not holds_many(name)], [name for name in names if holds_many(name)]
     with ExitStack() as stack:
         journal = None
@@ -148,25 +110,25 @@ def segment_many(
         if whole_run is not None:
             return run.answer(done, whole_run)
 
-        def write(entries: list[Entry], results: list[Segmentation | None]) -> None:
-            for entry, result in zip(entries, results, strict=True):
+        def write(outcomes: list[Outcome]) -> None:
+            for entry, result in outcomes:
                 if result is not None:
                     entry["files"] = relative(single.add(result, entry["stem"]), out)
             try:
-                for entry, result in zip(entries, results, strict=True):
+                for entry, result in outcomes:
                     if store is not None and result is not None:
                         store.save(entry["stem"], result)
                 if journal is not None:
-                    journal.append(entries)
+                    journal.append([entry for entry, _ in outcomes])
             except OSError as error:
                 raise cannot_write(out, error) from error
-            done.update((entry["index"], entry) for entry in entries)
+            done.update((entry["index"], entry) for entry, _ in outcomes)
 
         todo = [index for index in range(len(images)) if index not in done]
         try:
             with Behind(write) as behind:
-                for entries, results in run.work(todo, size, progress):
-                    behind(entries, results)
+                for outcomes in run.work(todo, size, compute, progress):
+                    behind(outcomes)
         except (ValueError, OSError, MemoryError) as error:
             finished = [images[index] for index in sorted(done) if done[index]["error"] is None]
             if not finished:
@@ -191,9 +153,15 @@ def segment_many(
         return run.answer(done, last)
 
 
-def relative(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
-    """The paths seen from the folder."""
-    return {key: path.relative_to(folder).as_posix() for key, path in files.items()}
+def check_outputs(images: Sequence[str], out: Path, formats: Names = DEFAULT_FORMATS) -> None:
+    """Refuse early, before it is known what is looked for, what a new run over the images would replace.
+
+    Raises:
+        FileExistsError, ValueError: as of :func:`segment_many`.
+    """
+    if len(images) > 1:
+        Journal(out / JOURNAL, {}).close()
+    Exporter(out, formats, inputs=images).check({stem: () for stem in file_stems(images)})
 
 
 def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> Exception:
@@ -202,161 +170,6 @@ def cut_short(error: Exception, done: Sequence[str], count: int, out: Path) -> E
     kind = next(kind for kind in (ValueError, OSError, MemoryError) if isinstance(error, kind))
     reason = " ".join(str(error).split())
     return kind(f"{reason} ({len(done)} of {count} images are whole in {out}: {names}; go on with --resume)")
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What one run depends on."""
-
-    segmenter: Segmenter
-    images: list[str]
-    texts: list[ImageText]
-    out: Path
-    background: list[str]
-    threshold: float | None
-    seed: int
-    ignore_below: float
-    drop_absent: bool
-    tiles: Tiles | None
-    upsample: str
-
-    @cached_property
-    def stems(self) -> list[str]:
-        """What the names of each image's files begin with."""
-        return file_stems(self.images)
-
-    @cached_property
-    def colours(self) -> dict[str, Colour]:
-        """One for each class of any image, and for the background."""
-        return run_colours([*(each.names for each in self.texts), [BACKGROUND]])
-
-    def settings(self, formats: Sequence[str]) -> dict[str, Any]:
-        """What the results depend on, as JSON."""
-        segmenter = self.segmenter
-        asked = [[each.classes, each.caption] for each in self.texts]
-        return {
-            "model": segmenter.model.spec.name,
-            "weights": fingerprint(segmenter.model.pipeline),
-            "method": segmenter.resolve(None, self.threshold).settings,
-            "fast": segmenter.fast,
-            "size": segmenter.model.spec.image_size,
-            "keep_aspect": segmenter.keep_aspect,
-            "seed": self.seed,
-            "ignore_below": self.ignore_below,
-            "drop_absent": self.drop_absent,
-            "calibration": None if self.segmenter.calibration is None else self.segmenter.calibration.to_json(),
-            "tiles": self.tiles,
-            "upsample": self.upsample,
-            "background": self.background,
-            "formats": list(formats),
-            "images": len(self.images),
-            "list of images": json_digest(self.images),
-            "classes and captions": json_digest(asked),
-        }
-
-    def check(self, several: bool) -> None:
-        """Refuse early files that are not there, and classes that fit no image; those of single images (``several``)
-        are refused in their turn."""
-        self.segmenter.resolve(None, self.threshold)
-        if self.drop_absent and any(each.caption is not None for each in self.texts):
-            raise ValueError(CAPTIONED)
-        check_there(self.images)
-        if not several:
-            self.prompt(0)
-
-    def prompt(self, index: int) -> Prompt:
-        """The prompt of one image."""
-        wanted = self.texts[index]
-        return self.segmenter.prompt(wanted.classes, caption=wanted.caption, background=self.background)
-
-    def check_files(self, exporters: Sequence[Exporter]) -> None:
-        """Refuse early what would replace a file."""
-        results = {stem: [*each.names, BACKGROUND] for stem, each in zip(self.stems, self.texts, strict=True)}
-        for exporter in exporters:
-            exporter.check(results)
-
-    def read(self, journal: Journal) -> tuple[dict[int, Entry], Entry | None]:
-        """The finished images of a run that is continued, by number, and the line that ends it, if it is there.
-
-        Raises:
-            ValueError: a damaged line, or an image that changed.
-        """
-        entries = journal.read(self._read_entry)
-        last = next((entry for entry in entries if entry["index"] == FINISHED), None)
-        return {entry["index"]: entry for entry in entries if entry.get("error", "") is None}, last
-
-    def answer(self, done: Mapping[int, Entry], last: Entry) -> SavedSegmentations:
-        """What the lines of a run say."""
-        saved = []
-        for index, entry in sorted(done.items()):
-            if entry["error"] is None:
-                files = {**entry["files"], **last["image_files"].get(str(index), {})}
-                paths = {key: self.out / path for key, path in files.items()}
-                saved.append(SavedSegmentation(self.images[index], entry["areas"], paths, tuple(entry["notes"])))
-        failed = ((index, entry["error"]) for index, entry in sorted(done.items()) if entry["error"] is not None)
-        failures = tuple((self.images[index], reason) for index, reason in failed)
-        return SavedSegmentations(tuple(saved), {key: self.out / path for key, path in last["files"].items()}, failures)
-
-    def work(
-        self, todo: Sequence[int], size: int, progress: Progress
-    ) -> Iterator[tuple[list[Entry], list[Segmentation | None]]]:
-        """Batches of lines for the journal, each with its result; ``None`` where an image failed."""
-        method = self.segmenter.resolve(None, self.threshold)
-        prompts = dict[ImageText, Prompt]()
-        finished = len(self.images) - len(todo)
-        for start in range(0, len(todo), size):
-            progress(finished + start, len(self.images))
-            entries, pictures, texts = [], list[Image](), list[Prompt]()
-            for index in todo[start : start + size]:
-                entry = {"index": index, "image": self.images[index], "stem": self.stems[index], "error": None}
-                try:
-                    picture = read_image(self.images[index])
-                    entry["digest"] = file_digest(Path(self.images[index]))
-                    if self.texts[index] not in prompts:
-                        prompts[self.texts[index]] = self.prompt(index)
-                    if self.tiles is not None:
-                        self.segmenter.tile_plan(picture, self.tiles)
-                except (ValueError, OSError) as error:
-                    entry |= {"error": sentence(error), "digest": ""}
-                else:
-                    pictures.append(picture)
-                    texts.append(prompts[self.texts[index]])
-                entries.append(entry)
-            options = (self.seed, self.ignore_below, self.drop_absent, self.tiles, self.upsample)
-            results = iter(self.segmenter.segment_batch(pictures, texts, method, *options) if texts else [])
-            paired = [next(results).with_colours(self.colours) if entry["error"] is None else None for entry in entries]
-            for entry, result in zip(entries, paired, strict=True):
-                if result is not None:
-                    entry |= {"areas": result.areas, "notes": list(result.notes)}
-            yield entries, paired
-        progress(len(self.images), len(self.images))
-
-    def _read_entry(self, entry: Entry) -> Entry:
-        index = whole(entry, "index", FINISHED, len(self.images) - 1)
-        if index == FINISHED:
-            check_keys(entry, ("index", "files", "image_files"))
-            for files in (entry["files"], *entry["image_files"].values()):
-                self._check_files(files)
-            return entry
-        if entry.get("error") is not None:
-            check_keys(entry, ("index", "image", "stem", "error", "digest"))
-            return {"index": index, "error": text(entry, "error")}
-        check_keys(entry, ("index", "image", "stem", "error", "digest", "areas", "notes", "files"))
-        if (entry["image"], entry["stem"]) != (self.images[index], self.stems[index]):
-            raise ValueError(f"{entry['image']!r} is not image {index} of this run")
-        if file_digest(Path(self.images[index])) != entry["digest"]:
-            raise ValueError(f"the image {entry['image']} has changed since")
-        for name in entry["areas"]:
-            number(entry["areas"], name, 0.0, 1.0)
-        if not all(isinstance(note, str) for note in entry["notes"]):
-            raise ValueError("'notes' are no texts")
-        self._check_files(entry["files"])
-        return entry
-
-    def _check_files(self, files: Mapping[str, str]) -> None:
-        missing = next((path for path in files.values() if not (self.out / path).is_file()), None)
-        if missing is not None:
-            raise ValueError(f"the file {missing} is not there any more")
 
 
 def _text(classes: Names, caption: str | None) -> ImageText:

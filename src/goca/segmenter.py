@@ -34,6 +34,7 @@ from goca.maps.aggregate import Aggregation, MapAggregator
 from goca.maps.post import post_process
 from goca.maps.refine import refine
 from goca.maps.rescale import rescale
+from goca.maps.temporal import TemporalAverage
 from goca.maps.upsample import BILINEAR, UPSAMPLING
 from goca.maps.views import flip, mean_maps
 from goca.method import Method, ResolvedMethod, View, check, find_method, resolve
@@ -312,12 +313,17 @@ class Segmenter:
         drop_absent: bool = False,
         tiles: Tiles | None = None,
         upsample: str = BILINEAR,
+        temporal: float = 0.0,
     ) -> Iterator[Segmentation]:
         """The results of many images one after the other, of which one batch is held at a time.
 
         The next batch of ``images`` is read when the results of the last have been taken. The arguments are checked at
         once; they are those of :meth:`__call__`, but that without ``batch_size`` images have a forward each on a CPU.
         A class has the same colour in all results.
+
+        Args:
+            temporal: for frames of a video: weight in [0, 0.99] of the average of the maps before an image, see
+                :class:`goca.maps.temporal.TemporalAverage`.
 
         Raises:
             ValueError: as of :meth:`__call__`; what concerns a single image, when its turn comes.
@@ -332,6 +338,7 @@ class Segmenter:
             raise ValueError(CAPTIONED)
         check_resolution(tiles, upsample)
         colours: dict[str, Colour] = {}
+        average = TemporalAverage(temporal)
 
         def run() -> Iterator[Segmentation]:
             for batch in batches(images, size):
@@ -339,7 +346,7 @@ class Segmenter:
                 texts = list(islice(prompts, len(batch)))
                 if len(texts) < len(batch):
                     raise ValueError("there are more images than lists of classes or captions; give each image one")
-                asked = (ignore_below, drop_absent, tiles, upsample)
+                asked = (ignore_below, drop_absent, tiles, upsample, average)
                 for result in self.segment_batch(pictures, texts, chosen, seed, *asked):
                     add_colours(colours, result.classes)
                     yield result.with_colours(colours)
@@ -375,6 +382,7 @@ class Segmenter:
         drop_absent: bool = False,
         tiles: Tiles | None = None,
         upsample: str = BILINEAR,
+        average: Callable[[ScoreMaps], ScoreMaps] = lambda maps: maps,
     ) -> list[Segmentation]:
         """Segment images together, in one forward for each view; in halves where the memory does not hold them.
 
@@ -383,42 +391,49 @@ class Segmenter:
             prompts: one for each image, see :meth:`prompt`.
             method: see :meth:`resolve`.
             seed, ignore_below, drop_absent, tiles, upsample: see :meth:`__call__`.
+            average: changes the maps of each image in turn.
 
         Raises:
             MemoryError: the memory does not hold one image. ValueError: tiles that are too small.
         """
+        with memory_errors(self.model.spec.name):
+            pairs = zip(pictures, prompts, strict=True)
+            absent = [find_absent(self, *each, seed) for each in pairs] if drop_absent else []
+        texts = [each.prompt for each in absent] or prompts
+        scored = self._score_in_parts(pictures, texts, method, seed, tiles)
+        with memory_errors(self.model.spec.name):
+            results = [
+                self.segmentation(picture, average(maps), method, error, bool(prompt.background), upsample)
+                for picture, prompt, (maps, error) in zip(pictures, texts, scored, strict=True)
+            ]
+            usual = tiles is None and upsample == BILINEAR  # as calibrations are made
+            calibration = self._calibration_for(method) if usual else None
+            results = [replace(result, calibration=calibration) for result in results]
+            if absent:
+                results = [each.note(result) for each, result in zip(absent, results, strict=True)]
+            if ignore_below:
+                results = [result.ignore(ignore_below) for result in results]
+        notify(note for result in results for note in result.notes)
+        return results
+
+    def _score_in_parts(
+        self,
+        pictures: Sequence[Image],
+        prompts: Sequence[Prompt],
+        method: ResolvedMethod,
+        seed: int,
+        tiles: Tiles | None,
+    ) -> list[tuple[ScoreMaps, float]]:
+        """The same as :meth:`_score_batch`, in halves where the memory does not hold all of it."""
         try:
             with memory_errors(self.model.spec.name):
-                absent = (
-                    [find_absent(self, *each, seed) for each in zip(pictures, prompts, strict=True)]
-                    if drop_absent
-                    else []
-                )
-                texts = [each.prompt for each in absent] or prompts
-                scored = self._score_batch(pictures, texts, method, seed, tiles)
-                results = [
-                    self.segmentation(picture, maps, method, error, bool(prompt.background), upsample)
-                    for picture, prompt, (maps, error) in zip(pictures, texts, scored, strict=True)
-                ]
-                usual = tiles is None and upsample == BILINEAR  # as calibrations are made
-                calibration = self._calibration_for(method) if usual else None
-                results = [replace(result, calibration=calibration) for result in results]
-                if absent:
-                    results = [each.note(result) for each, result in zip(absent, results, strict=True)]
-                if ignore_below:
-                    results = [result.ignore(ignore_below) for result in results]
+                return self._score_batch(pictures, prompts, method, seed, tiles)
         except MemoryError:
             if len(pictures) == 1:
                 raise
             half = len(pictures) // 2
             parts = ((pictures[:half], prompts[:half]), (pictures[half:], prompts[half:]))
-            return [
-                result
-                for part in parts
-                for result in self.segment_batch(*part, method, seed, ignore_below, drop_absent, tiles, upsample)
-            ]
-        notify(note for result in results for note in result.notes)
-        return results
+            return [each for part in parts for each in self._score_in_parts(*part, method, seed, tiles)]
 
     def tile_plan(self, picture: Image, tiles: Tiles) -> TilePlan | None:
         """Where the tiles of a picture are, see :func:`goca.tiles.plan_tiles`."""

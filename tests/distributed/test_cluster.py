@@ -108,11 +108,42 @@ def test_the_threshold_reaches_the_workers(tmp_path: Path) -> None:
     assert (np.asarray(Image.open(BytesIO(row["labels"]))) == 2).mean() > 0.9  # no class scores more than 1
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".jsonl"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_workers_take_the_options_of_one_process(tmp_path: Path) -> None:
+    scenes = [make_scene(8, index) for index in range(3)]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index, scene in enumerate(scenes):
+        scene.image.save(folder / f"{index}.png")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    rows = [f'{index}.png,"{scene.caption}"' for index, scene in enumerate(scenes)]
+    (tmp_path / "images.csv").write_text("\n".join(["image,classes", *rows, "broken.png,cat"]))
+    words = ["segment", folder, "--captions", tmp_path / "images.csv", "--seed", 1, "--ignore-below", 0.05]
+    words += ["--format", "labels,json,coco", "--background", "umbrella"]
+    assert "3 of 4 images segmented" in run(*words, "--out", tmp_path / "alone", code=1)
+    said = run(*words, "--out", tmp_path / "together", "--ray", code=1)
+    assert "broken.png is damaged or cut short" in said and "3 of 4 images segmented" in said
+    assert files(tmp_path / "together") == files(tmp_path / "alone")
+
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes())
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "together").glob("[0-9].json")}
+    for out, more in (("alone", ()), ("together", ("--ray", "--batch", 2))):
+        run(*words, "--out", tmp_path / out, "--resume", *more)
+    assert files(tmp_path / "together") == files(tmp_path / "alone")
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["evaluate", "--ray", "--workers", 0], "workers"),
         (["segment", "gone", "--classes", "sky", "--ray"], "cannot read gone"),
+        (["segment", "gone", "--classes", "sky", "--ray", "--format", "labels"], "no such image file: gone"),
+        (["segment", "a.parquet", "--classes", "sky", "--ray", "--format", "labels"], "needs --ray and no --format"),
     ],
 )
 def test_what_cannot_be_done_is_said(arguments: list[object], message: str, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def caption_all(
     digest: Callable[[str], str | None] = lambda name: None,
     concurrency: int = 1,
     overwrite: bool = False,
+    keep: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
     """Ask about every image and write a caption file.
@@ -153,6 +154,7 @@ def caption_all(
         settings: what the answers depend on; a file begun with others is refused.
         digest: of what an image is read from, by its name, so that a later call notices a change.
         overwrite: replace ``out``, and begin anew.
+        keep: leave the file of answers there, so that a later call asks about nothing twice.
         progress: takes (images done, images in all).
 
     Raises:
@@ -191,7 +193,7 @@ def caption_all(
         sum(answer.completion_tokens for answer in answers.all),
     )
     save_captions(out, summary.captions)
-    if not summary.failures:
+    if not summary.failures and not keep:
         unfinished.unlink()
     return summary
 

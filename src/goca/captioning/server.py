@@ -48,7 +48,7 @@ class Server:
         model: str,
         base_url: str | None = None,
         *,
-        timeout: float = 60,
+        timeout: float = 60.0,
         retries: int = 4,
         question: str = REQUEST,
     ) -> None:

@@ -34,7 +34,7 @@ def server_source(
     base_url: str | None = None,
     *,
     question: str = REQUEST,
-    timeout: float = 60,
+    timeout: float = 60.0,
     concurrency: int = 4,
 ) -> Source:
     """A model on a server with OpenAI's interface, see :class:`goca.captioning.server.Server`."""

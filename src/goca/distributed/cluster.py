@@ -7,6 +7,7 @@ in its place. Workers compute with as many threads as this process, because the 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from goca.lookup import Names, read_names
 from goca.messages import sentence
 from goca.plugins import load_plugins, loaded_plugins
 from goca.ranges import MOST_WORKERS, check_whole
+from goca.segment_group import Group, GroupSegmenter, Outcome, Request
 from goca.segmenter import Segmenter
 from goca.storage.atomic import remove_leftovers, staged_folder
 from goca.storage.outputs import refuse_existing
@@ -104,6 +106,24 @@ class Workers:
         failures = sorted((row["path"], row["error"]) for row in rows if row["error"])
         return ParquetSegmentations(len(rows), tuple(failures))
 
+    def segment_groups(self, groups: Sequence[Group], request: Request) -> Iterator[list[Outcome]]:
+        """The outcomes of groups of image files as they finish, in any order: the ``compute`` of
+        :func:`goca.segment_many.segment_many`. Workers read the files themselves.
+
+        Raises:
+            ValueError: the cluster cannot be reached, or a worker cannot load the model.
+        """
+        if not groups:
+            return
+        ray = self.connect()
+        rows = [{"group": pickle.dumps(list(group))} for group in groups]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        try:
+            for row in self._spread(ray, data, GroupWorker, request).iter_rows():
+                yield pickle.loads(row["outcomes"])
+        except ray.exceptions.RayError as error:
+            raise ValueError(f"the workers gave up: {_reason(error)}") from None
+
     def connect(self) -> Any:
         """The module ``ray``, connected to the cluster.
 
@@ -160,6 +180,17 @@ class Evaluator:
     def __call__(self, group: Row) -> Row:
         found = evaluate_indices(self.segmenter, self.dataset, range(group["first"], group["last"]), self.task)
         return {"results": json.dumps([result.to_json() for result in found])}
+
+
+class GroupWorker:
+    """An actor that segments groups of image files, see :class:`goca.segment_group.GroupSegmenter`."""
+
+    def __init__(self, model: Mapping[str, Any], threads: int, request: Request) -> None:
+        torch.set_num_threads(threads)
+        self.segment = GroupSegmenter(Segmenter.from_pretrained(**model), request)
+
+    def __call__(self, row: Row) -> Row:
+        return {"outcomes": pickle.dumps(self.segment(pickle.loads(row["group"])))}
 
 
 class ImageSegmenter:

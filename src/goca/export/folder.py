@@ -18,14 +18,14 @@ from goca.classes import BACKGROUND, VOID
 from goca.export.registry import Format
 from goca.render import class_colours, indexed_image
 from goca.storage.atomic import write_atomically
-from goca.storage.captions import save_captions
+from goca.storage.captions import CAPTIONS, save_captions
 from goca.storage.png import read_texts, write_png
 
 if TYPE_CHECKING:
     from goca.export.registry import Files
     from goca.result import Segmentation
 
-CAPTIONS, CLASSES, IMAGES, LABELS = "captions.json", "classes.txt", "images", "labels"
+CLASSES, IMAGES, LABELS = "classes.txt", "images", "labels"
 
 
 class FolderFormat(Format):

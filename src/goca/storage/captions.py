@@ -10,6 +10,8 @@ from pathlib import Path
 from goca.storage.atomic import write_atomically
 from goca.storage.json_reader import read_json
 
+CAPTIONS = "captions.json"
+
 
 @dataclass(frozen=True)
 class Mismatch:
