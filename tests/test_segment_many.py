@@ -301,3 +301,17 @@ def test_a_full_disk_is_noticed_by_what_is_written_for_all_images(
             with pytest.raises(OSError, match=r"cannot write to the folder .*No space left on device"):
                 segment_many(segmenter, images, "cat,sky", tmp_path / "out", **options)
         assert len(segment_many(segmenter, images, "cat,sky", tmp_path / "out", **options).images) == 2
+
+
+@pytest.mark.parametrize("name", ["voc", "cvat", "fiftyone", "huggingface"])
+def test_more_classes_than_a_format_holds_are_refused_before_anything_is_computed(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    images = many_images(tmp_path / "in", 2)
+    texts = {
+        image: ImageText(tuple(f"{part} {n}" for n in range(128))) for image, part in zip(images, "ab", strict=True)
+    }
+    monkeypatch.delattr(Segmenter, "segment_batch")
+    with pytest.raises(ValueError, match=r"257 classes, .* pass at most 255, or take the format npz or coco"):
+        segment_many(segmenter, images, texts, tmp_path / "out", formats=["json", name])
+    assert not (tmp_path / "out").exists()

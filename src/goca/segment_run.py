@@ -15,6 +15,7 @@ from goca.image_texts import ImageText
 from goca.images import check_there
 from goca.models.fingerprint import fingerprint
 from goca.render import Colour, run_colours
+from goca.result import Segmentation
 from goca.segment_group import Compute, GroupSegmenter, Item, Outcome, Request
 from goca.segmenter import Segmenter
 from goca.storage.digest import file_digest, json_digest
@@ -171,9 +172,16 @@ class Run:
         for outcomes in map(self.here, groups) if compute is None else compute(groups, self.request):
             for entry, _ in outcomes:
                 entry["text"] = self.text_digest(entry["index"])
-            yield [(entry, result and result.with_colours(self.colours)) for entry, result in outcomes]
+            yield [
+                (entry, result if result is None else result.with_colours(self.colours)) for entry, result in outcomes
+            ]
             finished += len(outcomes)
             progress(finished, len(self.images))
+
+    def finish(self, entry: Entry, result: Segmentation | None) -> Outcome:
+        """What a group has found out of one image, with what the whole run knows."""
+        entry["text"] = self.text_digest(entry["index"])
+        return entry, None if result is None else result.with_colours(self.colours)
 
     def _read_entry(self, entry: Entry) -> Entry:
         index = whole(entry, "index", FINISHED, len(self.images) - 1)

@@ -14,6 +14,7 @@ from PIL import Image
 from goca.export.label_map import LabelMap
 from goca.export.registry import Format
 from goca.export.voc import LABELS, LISTS, describe_label_map
+from goca.render import MAX_CLASSES
 from goca.storage.atomic import replace_file
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class CvatFormat(Format):
     """``cvat.zip``: masks in their classes' colours, the list of images and ``labelmap.txt``, without the images, which
     are in CVAT already under the same stems. CVAT has no label for ignored pixels; they are left without one, as the
     background's are."""
+
+    most_classes = MAX_CLASSES - 1
 
     def __init__(self) -> None:
         self.label_map = LabelMap()

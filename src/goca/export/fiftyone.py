@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from goca.export.data_set import DataSetFormat
 from goca.export.label_map import LabelMap
+from goca.render import MAX_CLASSES
 from goca.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class FiftyOneFormat(DataSetFormat):
     home = "fiftyone"
     description = "mask_targets.json"
     patterns = ("data/*.png", "labels/*.png")
+
+    most_classes = MAX_CLASSES - 1
 
     def __init__(self) -> None:
         self.label_map = LabelMap()

@@ -12,6 +12,7 @@ from PIL import Image
 from goca.export.data_set import DataSetFormat
 from goca.export.label_map import LabelMap
 from goca.export.parquet import require_pyarrow
+from goca.render import MAX_CLASSES
 
 if TYPE_CHECKING:
     from goca.export.registry import Files
@@ -31,6 +32,8 @@ class HuggingFaceFormat(DataSetFormat):
     home = "huggingface"
     description = "id2label.json"
     patterns = ("data/train-[0-9]*.parquet",)
+
+    most_classes = MAX_CLASSES - 1
 
     def __init__(self) -> None:
         require_pyarrow()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from goca.classes import BACKGROUND
 from goca.export.folder import VoidLabels, shared_labels
+from goca.export.registry import too_many_classes
 from goca.render import MAX_CLASSES, Colour, add_colours, indexed_image
 
 if TYPE_CHECKING:
@@ -37,10 +38,7 @@ class LabelMap:
         """
         labels = shared_labels(result, self.classes)
         if len(self.classes) > MAX_CLASSES:
-            raise ValueError(
-                f"{len(self.classes)} classes, the background included, do not fit into an 8-bit picture; "
-                f"pass at most {MAX_CLASSES - 1}, or take the format json, npz or coco"
-            )
+            raise ValueError(too_many_classes(len(self.classes)))
         add_colours(self._colours, result.classes, result.colours)
         return self.void.fill(labels, len(self.classes))
 

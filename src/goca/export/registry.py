@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from goca.classes import BACKGROUND
 from goca.lookup import Names, look_up, read_names
+from goca.render import MAX_CLASSES
 from goca.storage.atomic import remove_leftovers, staged_folder
 from goca.storage.outputs import refuse_existing
 
@@ -31,7 +33,12 @@ class Format:
     A format with files for every image writes them in :meth:`add`; one with a file for all images collects there what
     it needs and writes in :meth:`finish`. Both return the files that they wrote, each under a key of its own.
     The other methods let files that are there already be refused before anything is computed.
+
+    Attributes:
+        most_classes: how many classes all images together may have, the background aside; ``None`` for any number.
     """
+
+    most_classes: ClassVar[int | None] = None
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
         """Take one image; its files start with ``stem``, which no other image has."""
@@ -140,6 +147,7 @@ class Exporter:
 
         Raises:
             FileExistsError: a file that is there already, is an input, or would be written twice.
+            ValueError: more classes than a format holds.
         """
         planned: set[Path] = set()
         for stem, classes in results.items():
@@ -150,6 +158,9 @@ class Exporter:
             if twice:
                 raise FileExistsError(f"two images would be written to {twice.pop()}; rename one of them")
             planned.update(files)
+        count = len({name for classes in results.values() for name in classes if name != BACKGROUND})
+        if any(each.most_classes is not None and count > each.most_classes for each in self.formats):
+            raise ValueError(too_many_classes(count + 1))
 
     def add(self, result: Segmentation, stem: str) -> Files:
         """Write the files of one image.
@@ -221,6 +232,14 @@ class Exporter:
             self._shared = []
         self._written.update(files.values())
         return files
+
+
+def too_many_classes(count: int) -> str:
+    """The sentence for more classes, the background included, than the pixels of an 8-bit picture can tell."""
+    return (
+        f"{count} classes, the background included, do not fit into an 8-bit picture; "
+        f"pass at most {MAX_CLASSES - 1}, or take the format npz or coco"
+    )
 
 
 def holds_many(name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from goca.export.data_set import DataSetFormat
 from goca.export.label_map import LabelMap
+from goca.render import MAX_CLASSES
 from goca.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class VocFormat(DataSetFormat):
     home = "voc"
     description = "labelmap.txt"
     patterns = (f"{IMAGES}/*.jpg", f"{LABELS}/*.png", f"{LISTS}/default.txt")
+
+    most_classes = MAX_CLASSES - 1
 
     def __init__(self) -> None:
         self.label_map = LabelMap()

@@ -11,7 +11,7 @@ from typing import Any
 
 from goca.export import Exporter
 from goca.lookup import Names, read_names
-from goca.render import class_colours
+from goca.render import Colour
 from goca.result import Segmentation
 from goca.segmenter import Segmenter
 from goca.storage.atomic import remove_leftovers, staged_folder, write_atomically
@@ -123,11 +123,12 @@ class _Report:
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.classes: tuple[str, ...] = ()
+        self.colours: tuple[Colour, ...] = ()
         self.notes: dict[str, None] = {}
 
     def add(self, frame: Frame, result: Segmentation) -> None:
         """Take a frame with its result."""
-        self.classes = result.classes
+        self.classes, self.colours = result.classes, result.colours
         self.notes |= dict.fromkeys(result.notes)
         self.frames.append({"index": frame.index, "time": round(frame.time, 6), "areas": result.areas})
 
@@ -144,6 +145,6 @@ class _Report:
     @property
     def content(self) -> dict[str, Any]:
         """As JSON."""
-        colours = zip(self.classes, class_colours(self.classes), strict=True)
+        colours = zip(self.classes, self.colours, strict=True)
         classes = [{"name": name, "index": index, "colour": colour} for index, (name, colour) in enumerate(colours)]
         return {"classes": classes, "frames": self.frames, "notes": list(self.notes)}

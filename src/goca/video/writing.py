@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from goca.render import class_colours, indexed_image
+from goca.render.colours import check_count
+from goca.render.overlay import default_opacity, paint
 from goca.result import Segmentation
 from goca.video.reading import Frame, require_av
 
 CLOCK = Fraction(1, 90_000)  # of a second: fine enough for any frame rate
-OPACITY = 0.5
 
 
 class VideoWriter:
@@ -68,12 +68,14 @@ def _grey_frame(picture: Image.Image) -> Any:
 
 
 class MaskVideos:
-    """``STEM_labels.mkv``, whose grey values are the labels (FFV1, without loss), and ``STEM_overlay.mp4`` (H.264)."""
+    """``STEM_labels.mkv``, whose grey values are the labels (FFV1, without loss), 255 where a pixel is ignored, and
+    ``STEM_overlay.mp4`` (H.264), the frames under their classes' colours with names, all at one opacity."""
 
     def __init__(self, folder: Path, stem: str) -> None:
         self.files = mask_files(folder, stem)
         self._labels = VideoWriter(self.files["labels"], "ffv1", "gray")
         self._overlay = VideoWriter(self.files["overlay"], "libx264", "yuv420p")
+        self._opacity: float | None = None
 
     def add(self, frame: Frame, result: Segmentation) -> None:
         """Encode one frame and its labels.
@@ -81,12 +83,11 @@ class MaskVideos:
         Raises:
             ValueError: more classes than 8 bits hold, or frames of different sizes.
         """
-        colours = class_colours(result.classes)
-        labels = indexed_image(result.labels, colours)
-        blended = Image.blend(frame.image, labels.convert("RGB"), OPACITY)
-        blended.paste(frame.image, mask=Image.fromarray(result.ignored))
-        even = blended.crop((0, 0, blended.width + blended.width % 2, blended.height + blended.height % 2))
-        self._labels.add(Image.fromarray(np.asarray(labels)), frame.time)
+        check_count(len(result.classes))
+        self._opacity = default_opacity(frame.image) if self._opacity is None else self._opacity
+        picture = paint(frame.image, result.labels, result.colours, self._opacity, result.classes)
+        even = picture.crop((0, 0, picture.width + picture.width % 2, picture.height + picture.height % 2))
+        self._labels.add(Image.fromarray(result.labels.astype(np.uint8)), frame.time)
         self._overlay.add(even, frame.time)
 
     def __enter__(self) -> MaskVideos:
