@@ -1,6 +1,6 @@
 """What `goca segment FOLDER` costs over a plain loop of forwards, what memory it takes, and what kills do to it.
 
-    python benchmarks/many_images.py [--images 1000] [--kills 5]
+    python benchmarks/many_images.py [--images 1000] [--kills 5] [--only time|kills]
 
 Time: the command's own call, `segment_many`, on all images with preset paper and the default formats. After every 25 it
 waits while the plain loop reads the same 25 images and sends them through the same pipeline (the text is encoded once),
@@ -156,21 +156,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--only", choices=("time", "kills"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    missed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "images"
         folder.mkdir()
         for index in range(arguments.images):
             make_scene(11, index, 128).image.save(folder / f"{index:05d}.png")
-        paths = sorted(map(str, folder.iterdir()))
-        answer: dict[str, object] = {**measure(paths, Path(name) / "out")}
-        if arguments.kills:
-            answer |= test_kills(folder, Path(name), arguments.kills)
-    print(json.dumps({**answer, "processors": os.cpu_count()}, indent=2))
-    ratio = answer["ratio"]
-    assert isinstance(ratio, float)
-    return int(ratio > GOAL or bool(answer.get("files that differ")))
+        if arguments.only != "kills":
+            time_and_memory = measure(sorted(map(str, folder.iterdir())), Path(name) / "out")
+            missed |= time_and_memory["ratio"] > GOAL
+            print(json.dumps({**time_and_memory, "processors": os.cpu_count()}, indent=2), flush=True)
+        if arguments.only != "time":
+            killed = test_kills(folder, Path(name), arguments.kills)
+            missed |= bool(killed["files that differ"])
+            print(json.dumps(killed, indent=2))
+    return int(missed)
 
 
 if __name__ == "__main__":
