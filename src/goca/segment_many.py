@@ -100,7 +100,7 @@ def segment_many(
         if len(images) > 1:
             settings = run.settings(names)
             journal = stack.enter_context(Journal(out / JOURNAL, settings, resume=resume, overwrite=overwrite))
-        replace = overwrite or bool(journal and journal.entries)
+        replace = overwrite or (journal is not None and journal.continued)
         single, shared = (Exporter(out, part, overwrite=replace, inputs=images) for part in parts)
         store = ResultStore(out) if parts[1] else None
         if store is not None and journal is None:
@@ -125,6 +125,8 @@ def segment_many(
             done.update((entry["index"], entry) for entry, _ in outcomes)
 
         todo = [index for index in range(len(images)) if index not in done]
+        if journal is not None and not journal.continued:
+            start(journal, out)
         try:
             with Behind(write) as behind:
                 for outcomes in run.work(todo, size, compute, progress):
@@ -151,6 +153,18 @@ def segment_many(
             if store is not None:
                 store.remove()
         return run.answer(done, last)
+
+
+def start(journal: Journal, out: Path) -> None:
+    """Write the head of a journal, so that files without a line are known to be the run's own.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    try:
+        journal.append([])
+    except OSError as error:
+        raise cannot_write(out, error) from error
 
 
 def check_outputs(images: Sequence[str], out: Path, formats: Names = DEFAULT_FORMATS) -> None:

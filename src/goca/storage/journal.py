@@ -46,6 +46,7 @@ class Journal:
 
     Attributes:
         entries: the lines that were there already, oldest first; each has an ``index``.
+        continued: whether the file was there and is continued, with or without entries.
 
     Raises:
         ValueError: there are entries already and neither ``resume`` nor ``overwrite`` is set; they were made with
@@ -72,6 +73,7 @@ class Journal:
         if lines and not resume:
             raise ValueError(f"{path} holds results already; continue them with --resume, or {REPLACE}")
         number = {"format": len(migrations) + 1} if migrations else {}
+        self.continued = bool(lines)
         self._header: list[Entry] = [] if lines else [{**number, "config": settings}]
         if lines:
             _check_config(path, _migrate(path, lines[0], migrations), settings)
