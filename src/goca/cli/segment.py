@@ -106,8 +106,8 @@ def segment(
         list[str] | None,
         typer.Option(
             "--format",
-            help="What to write, separated by commas: {formats}; of a video also video, its default. Default: "
-            "labels,overlay,heat,json.",
+            help="What to write, separated by commas: {formats}. Default: labels,overlay,heat,json. Of a video also: "
+            "video, which is its default.",
         ),
     ] = None,
     out: OutOption = Path("goca-out"),
