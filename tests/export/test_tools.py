@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brush_codes import decode_brush
 from PIL import Image, ImageDraw
 
 from goca import Segmentation
@@ -142,24 +143,6 @@ def test_brush_codes_equal_those_of_label_studio(entry: dict) -> None:
     """``brush_codes.json`` holds what label-studio-sdk 2.0.19 makes of runs of 0 and 1, given by their lengths."""
     values = np.concatenate([np.full(length, index % 2 == 1) for index, length in enumerate(entry["runs"])])
     assert encode_brush(values.reshape(entry["shape"])) == entry["code"]
-
-
-def decode_brush(code: list[int]) -> np.ndarray:
-    """Label Studio's decoder, as its format is described."""
-    bits, at = "".join(f"{byte:08b}" for byte in code), 0
-
-    def read(count: int) -> int:
-        nonlocal at
-        at += count
-        return int(bits[at - count : at], 2)
-
-    total, word = read(32), read(5) + 1
-    sizes = [read(4) + 1 for _ in range(4)]
-    values: list[int] = []
-    while len(values) < total:
-        is_run, count = read(1), read(sizes[read(2)]) + 1
-        values += [read(word)] * count if is_run else [read(word) for _ in range(count)]
-    return np.array(values)
 
 
 @pytest.mark.parametrize("folder", ["geojson"], indirect=True)

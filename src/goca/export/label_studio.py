@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
@@ -12,12 +13,14 @@ from jaxtyping import Bool
 
 from goca.classes import BACKGROUND
 from goca.export.registry import Format
+from goca.polygons import join_holes
 from goca.render import Colour, add_colours, hex_colour
 from goca.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from goca.export.registry import Files
     from goca.result import Segmentation
+    from goca.segment import Segment
 
 TASKS, CONFIGURATION = "label-studio.json", "label-studio.xml"
 RUN_SIZES = (3, 4, 8, 16)  # bits that the length of a run may have
@@ -36,22 +39,12 @@ class LabelStudioFormat(Format):
 
     def add(self, result: Segmentation, folder: Path, stem: str) -> Files:
         add_colours(self.colours, result.classes, result.colours)
-        size = {"original_width": result.image.width, "original_height": result.image.height, "image_rotation": 0}
         regions = [
-            {
-                "id": f"{stem}-{segment.index}",
-                "type": "brushlabels",
-                "from_name": "label",
-                "to_name": "image",
-                **size,
-                "score": segment.confidence,
-                "value": {"format": "rle", "rle": encode_brush(segment.mask), "brushlabels": [segment.name]},
-            }
+            {"id": f"{stem}-{segment.index}", "from_name": "label", "to_name": "image", **brush(segment, segment.name)}
             for segment in result
         ]
-        score = float(np.mean([region["score"] for region in regions])) if regions else 0.0
-        predictions = [{"model_version": "goca", "score": score, "result": regions}]
-        self.tasks.append({"data": {"image": f"{stem}.png"}, "predictions": predictions})
+        prediction = {"model_version": "goca", "score": mean_score(regions), "result": regions}
+        self.tasks.append({"data": {"image": f"{stem}.png"}, "predictions": [prediction]})
         return {}
 
     def finish(self, folder: Path) -> Files:
@@ -71,6 +64,34 @@ class LabelStudioFormat(Format):
 
     def earlier_shared_files(self, folder: Path) -> list[Path]:
         return [path for path in (folder / TASKS, folder / CONFIGURATION) if path.exists()]
+
+
+def brush(segment: Segment, label: str) -> dict[str, Any]:
+    """A class as a region of Label Studio: its mask, under one of the labels of the configuration."""
+    value = {"format": "rle", "rle": encode_brush(segment.mask), "brushlabels": [label]}
+    return {"type": "brushlabels", **region_of(segment), "value": value}
+
+
+def polygons(segment: Segment, label: str) -> list[dict[str, Any]]:
+    """A class as regions of Label Studio, one polygon a connected part, in percent of the image's sides.
+
+    Label Studio's polygons have no holes; cuts of no width lead to them."""
+    size = np.array([segment.result.image.width, segment.result.image.height])
+    rings = (join_holes(polygon) / size * 100 for polygon in segment.polygons())
+    values = ({"points": ring.tolist(), "closed": True, "polygonlabels": [label]} for ring in rings)
+    return [{"type": "polygonlabels", **region_of(segment), "value": value} for value in values]
+
+
+def region_of(segment: Segment) -> dict[str, Any]:
+    """What regions of all types say."""
+    image = segment.result.image
+    size = {"original_width": image.width, "original_height": image.height, "image_rotation": 0}
+    return {**size, "score": segment.confidence}
+
+
+def mean_score(regions: Sequence[Mapping[str, Any]]) -> float:
+    """The score of an image from those of its regions; 0 without any."""
+    return float(np.mean([region["score"] for region in regions])) if regions else 0.0
 
 
 def encode_brush(mask: Bool[np.ndarray, "height width"]) -> list[int]:

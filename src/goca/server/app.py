@@ -14,13 +14,15 @@ from starlette.responses import Response
 from goca import __version__
 from goca.server.api import job_router, work_router
 from goca.server.jobs import Jobs
+from goca.server.label_studio import label_studio_router
 from goca.server.limits import Guard
 from goca.server.pages import page_router
 from goca.server.refusals import Refusal, error_answer, refusal_of
 from goca.server.service import Service
 from goca.server.state import state_router
+from goca.server.x_anylabeling import x_anylabeling_router
 
-ROUTERS: list[Callable[[Service], APIRouter]] = [state_router, page_router]
+ROUTERS: list[Callable[[Service], APIRouter]] = [state_router, page_router, label_studio_router, x_anylabeling_router]
 """Each gives routes for a service; :func:`create_app` takes all that are listed here."""
 
 

@@ -167,7 +167,7 @@ def check_origin(headers: Mapping[str, str]) -> None:
 def check_token(headers: Mapping[str, str], path: str, token: str | None) -> None:
     """Refuse callers without the token; the pages themselves, which hold nothing secret, are open to all.
 
-    It is given as ``Authorization: Bearer TOKEN``, or as the password of HTTP's basic authentication.
+    It is given as ``Authorization: Bearer TOKEN``, as the password of basic authentication, or as ``Token: TOKEN``.
 
     Raises:
         Refusal: 401.
@@ -181,6 +181,7 @@ def check_token(headers: Mapping[str, str], path: str, token: str | None) -> Non
             given = base64.b64decode(given, validate=True).decode().partition(":")[2]
         except (binascii.Error, ValueError):
             given = ""
+    given = given or headers.get("token", "")  # where X-AnyLabeling sends it
     if not hmac.compare_digest(given.encode(), token.encode()):
         raise Refusal(401, f"this service asks for a token; send Authorization: Bearer TOKEN ({TOKEN_VARIABLE} there)")
 

@@ -80,7 +80,7 @@ async def read_segment(request: Request, limit: int) -> tuple[bytes, str, Segmen
     if _kind(request) == FORM:
         fields, image, name = await _read_form(request, limit)
     else:
-        fields = await _read_object(request)
+        fields = await read_object(request)
         image, name = decode_image(fields.pop("image", None)), "image"
     if not image:
         raise ValueError(f"there is no image; {KINDS}")
@@ -93,7 +93,7 @@ async def read_generate(request: Request) -> GenerateFields:
     Raises:
         Refusal, ValueError: a body that is no JSON, or with unknown or wrong fields.
     """
-    return check_fields(GenerateFields, await _read_object(request))
+    return check_fields(GenerateFields, await read_object(request))
 
 
 def check_fields(kind: type[Fields], fields: Mapping[str, Any]) -> Fields:
@@ -145,7 +145,12 @@ def _kind(request: Request) -> str:
     return kind
 
 
-async def _read_object(request: Request) -> dict[str, Any]:
+async def read_object(request: Request) -> dict[str, Any]:
+    """The JSON object in a request's body.
+
+    Raises:
+        Refusal, ValueError: another type of content, no JSON, or no object.
+    """
     if _kind(request) != JSON:
         raise Refusal(415, f"this is asked for with {JSON}")
     value = parse_json(await request.body(), "the request")

@@ -12,6 +12,7 @@ from goca import __version__
 from goca.datasets.scenes import make_scene
 from goca.export import FORMATS
 from goca.method import BASELINES, PRESETS
+from goca.server import x_anylabeling
 from goca.server.answers import png_uri
 from goca.server.refusals import Refusal
 from goca.server.service import Service
@@ -42,6 +43,7 @@ def state_router(service: Service) -> APIRouter:
                 "models": [describe_model(service, name) for name in service.models],
                 "presets": [*PRESETS, *BASELINES],
                 "formats": list(FORMATS),
+                **x_anylabeling.model_list(service),
             }
         )
 
