@@ -56,7 +56,7 @@ test-wheel: $(VENV)/installed-dev
 	$(WHEEL)/venv/bin/pip install -q -c constraints.txt $(WHEEL)/*.whl
 	cd $(WHEEL) && venv/bin/goca scenes --count 1 --seed 2026 --out scene && classes=$$(venv/bin/python -c \
 	'import json; print(json.load(open("scene/captions.json"))["00000.png"]["caption"])') \
-	&& venv/bin/goca segment scene/images/00000.png --classes "$$classes" --out out
+	&& venv/bin/goca segment scene/images/00000.png --classes "$$classes" --out out && venv/bin/goca doctor
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

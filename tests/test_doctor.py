@@ -63,7 +63,9 @@ def test_models_that_fit_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_extras_are_read_from_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         "torch>=2.7",
-        "goca[cvat,serve]; extra == 'all'",
+        "cvat-sdk[masks]>=2.40; (python_version >= '3.11') and extra == 'all'",
+        "numpy>=1; extra == 'all'",
+        "no-such-package-of-goca>=0.3; extra == 'all'",
         "cvat-sdk[masks]>=2.40; (python_version >= '3.11') and extra == 'cvat'",
         "numpy>=1; extra == 'serve'",
         "no-such-package-of-goca>=0.3; extra == 'serve'",

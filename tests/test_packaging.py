@@ -6,6 +6,7 @@ index; here the dependencies are those of the tests.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from goca.datasets.scenes import make_scene
+from goca.doctor import optional_packages
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,6 +89,10 @@ def test_the_wheel_works_outside_the_repository(wheel: Path, tmp_path: Path) -> 
     scene = make_scene(seed=2026, index=0)
     scene.image.save(tmp_path / "scene.png")
     program = (sys.executable, "-m", "goca")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "requires", lambda _name: metadata(wheel).get_all("Requires-Dist"))
+        found = optional_packages()
+    assert {"caption", "cvat", "serve"} <= found.keys() and not {"test", "lint", "train"} & found.keys()
     where = run(sys.executable, "-c", "import goca; print(goca.__file__)", cwd=tmp_path, PYTHONPATH=str(site)).stdout
     assert Path(where.strip()).is_relative_to(site)
     classes = ("--classes", ",".join(scene.classes), "--json")

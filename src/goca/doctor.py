@@ -108,19 +108,14 @@ def _extras() -> Iterator[Finding]:
 
 
 def optional_packages() -> dict[str, list[str]]:
-    """The packages of each extra that ``all`` names, as the installed metadata has them."""
+    """The packages of each extra that ``all`` has, by the installed metadata, in which extras name no extras."""
     extras: dict[str, list[str]] = {}
-    everything: set[str] = set()
     for line in metadata.requires("goca") or ():
-        match = re.match(r"([\w.-]+)(?:\[([\w,.-]+)\])?[^;]*;.*\bextra == ['\"]([\w-]+)['\"]", line)
-        if match is None:
-            continue
-        package, own, extra = match.groups()
-        if extra == "all":
-            everything |= set(own.split(","))
-        else:
-            extras.setdefault(extra, []).append(package)
-    return {name: packages for name, packages in extras.items() if name in everything}
+        match = re.match(r"([\w.-]+)[^;]*;.*\bextra == ['\"]([\w-]+)['\"]", line)
+        if match is not None:
+            extras.setdefault(match[2], []).append(match[1])
+    everything = set(extras.pop("all", ()))
+    return {name: packages for name, packages in extras.items() if everything.issuperset(packages)}
 
 
 def _is_installed(package: str) -> bool:
