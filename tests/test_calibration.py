@@ -15,6 +15,7 @@ from small import photo, tiny_model
 
 from goca import Segmentation, Segmenter
 from goca.calibration import Calibration, fit_logistic, load_calibration, plain
+from goca.datasets.scenes import make_scene
 from goca.observation import Explanation
 from goca.result_store import ResultStore
 
@@ -29,7 +30,9 @@ def result(calibration: Calibration | None = None) -> Segmentation:
 
 def test_the_raw_score_is_the_mean_margin() -> None:
     assert result().confidence == pytest.approx({"cat": 0.7, "sky": 0.4, "dog": 0})
-    assert result().confidence_meaning.startswith("mean margin over the next class inside the mask; no calibration")
+    assert result().confidence_meaning.startswith(
+        "mean margin over the next class inside the mask; no calibration holds"
+    )
 
 
 def test_a_calibration_gives_the_expected_iou(tmp_path: Path) -> None:
@@ -85,6 +88,10 @@ def test_embedded_models_come_with_their_calibration(name: str) -> None:
     segmenter = Segmenter.from_pretrained(name, device="cpu")
     assert segmenter.calibration is not None and segmenter.calibration.slope > 0
     assert "images of scenes" in segmenter.calibration.meaning
+    scene = make_scene(4, 0)
+    known, strange = segmenter(scene.image, list(scene.classes)), segmenter(photo(3, 64, 64), list(scene.classes))
+    assert known.calibration is not None and not known.notes
+    assert strange.calibration is None and strange.notes and strange.confidence == strange.raw_confidence
     assert Segmenter(segmenter.model, "paper").calibration is None
     assert Segmenter(segmenter.model, fast=True).calibration is None
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SEEDS = LARGEST_SEED + 1
 TIMESTEP = 800
 NOISES = 4
-LEAST_GAIN = 0.001
+LEAST_GAIN = 0.0
 DROPPED = "{name!r} was dropped where it is not: without the word the image is explained as well"
 CAPTIONED = "which classes are absent is asked with texts that list the classes; leave out the caption, or drop_absent"
 LIKELIEST = "none of the classes seems to be in the image; only {name!r}, the likeliest, was kept"

@@ -25,7 +25,7 @@ FORMAT = 1
 CALIBRATION = "calibration.json"
 STEEPEST = 1e4
 RAW_MEANING = "mean margin over the next class inside the mask"
-UNCALIBRATED = f"{RAW_MEANING}; no calibration was fitted for this model and method"
+UNCALIBRATED = f"{RAW_MEANING}; no calibration holds for this model, method and image"
 ROUNDS, RIDGE = 50, 1e-3
 
 

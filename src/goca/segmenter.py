@@ -193,12 +193,18 @@ class Segmenter:
         found = load_calibration(path)
         return found if found.settings == plain(self.calibrated_settings) else None
 
-    def _calibration_for(self, method: ResolvedMethod) -> Calibration | None:
-        """The same for a method of a single call."""
-        calibration = self.calibration
+    def _calibration_for(self, method: ResolvedMethod, error: float) -> Calibration | None:
+        """The same for a method of a single call and an image with that error; ``None`` for an image unlike those that
+        the model knows, on which no calibration was fitted."""
+        calibration = None if self._unfamiliar(error) else self.calibration
         if calibration is None or method == self._method:
             return calibration
         return calibration if calibration.settings == plain(self._settings_of(method)) else None
+
+    def _unfamiliar(self, error: float) -> bool:
+        """Whether an image is unlike those that the model knows, see :meth:`score`."""
+        threshold = self.model.spec.ood_threshold
+        return threshold is not None and error > threshold
 
     def _settings_of(self, method: ResolvedMethod) -> dict[str, Any]:
         spec = self.model.spec
@@ -407,8 +413,8 @@ class Segmenter:
                 for picture, prompt, (maps, error) in zip(pictures, texts, scored, strict=True)
             ]
             usual = tiles is None and upsample == BILINEAR  # as calibrations are made
-            calibration = self._calibration_for(method) if usual else None
-            results = [replace(result, calibration=calibration) for result in results]
+            curves = [self._calibration_for(method, error) if usual else None for _, error in scored]
+            results = [replace(result, calibration=curve) for result, curve in zip(results, curves, strict=True)]
             if absent:
                 results = [each.note(result) for each, result in zip(absent, results, strict=True)]
             if ignore_below:
@@ -546,7 +552,7 @@ class Segmenter:
                 scores = self.class_maps(aggregation, prompt, chosen)
                 views.append(flip(scores) if flipped else scores)
         result = self.segmentation(picture, mean_maps(views), chosen, error, bool(prompt.background))
-        result = replace(result, calibration=self._calibration_for(chosen))
+        result = replace(result, calibration=self._calibration_for(chosen, error))
         return build_explanation(result, self.model, chosen, prompt, first, observer)
 
     def resolve(self, method: Method | str | None = None, threshold: float | None = None) -> ResolvedMethod:
@@ -761,8 +767,7 @@ class Segmenter:
         labels = look_up(UPSAMPLING, upsample, "upsampling")(maps, image, *decided)
         stacked = torch.cat([maps.maps, maps.background[None]]) if with_background else maps.maps
         names = (*maps.classes, BACKGROUND) if with_background else maps.classes
-        unfamiliar = spec.ood_threshold is not None and error > spec.ood_threshold
-        notes = [*resolved.notes, *([UNFAMILIAR.format(name=spec.name)] if unfamiliar else [])]
+        notes = [*resolved.notes, *([UNFAMILIAR.format(name=spec.name)] if self._unfamiliar(error) else [])]
         if len(names) == 1:
             notes.append(ONE_CLASS.format(name=names[0]))
         return Segmentation(image, names, np.asarray(labels), stacked.float().cpu().numpy(), tuple(notes))

@@ -17,7 +17,7 @@ from goca.result import Segmentation
 from goca.segmenter import Segmenter
 
 EXTRAS = (1, 2, 3, 4)
-TRIED = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
+TRIED = (-0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02)
 
 
 @dataclass(frozen=True, eq=False)
