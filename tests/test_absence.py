@@ -22,11 +22,13 @@ def segmenter() -> Segmenter:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gains that are found: those of present classes are 1."""
+    """The gains that are found: 1 of present classes, -1 of a cat."""
     monkeypatch.setattr(
         absence,
         "gains",
-        lambda segmenter, image, prompt, seed: {each.name: float(each.name != "cat") for each in prompt.classes},
+        lambda segmenter, image, prompt, seed: {
+            each.name: 1.0 if each.name != "cat" else -1.0 for each in prompt.classes
+        },
     )
 
 
@@ -55,9 +57,9 @@ def test_absent_classes_are_left_out_and_said(segmenter: Segmenter, found: None)
     with pytest.warns(GocaWarning, match="'cat' was dropped where it is not"):
         result = segmenter(photo(0), ["cat|kitten", "sky", "dog"], drop_absent=True)
     alone = segmenter(photo(0), ["sky", "dog"])
-    assert result.classes == ("sky", "dog") and result.dropped == {"cat": 0.0}
+    assert result.classes == ("sky", "dog") and result.dropped == {"cat": -1.0}
     assert np.array_equal(result.labels, alone.labels) and np.array_equal(result.maps, alone.maps)
-    assert "; without cat)" in repr(result) and result.to_dict()["dropped"] == {"cat": 0.0}
+    assert "; without cat)" in repr(result) and result.to_dict()["dropped"] == {"cat": -1.0}
     assert any("measured on the embedded models alone, not on tiny" in note for note in result.notes)
     assert segmenter(photo(0), ["sky", "dog"], drop_absent=True).dropped == {}
 

@@ -37,6 +37,7 @@ def test_every_name_of_every_image_is_measured() -> None:
     counts = [min(4, len(set(dataset[index].labels.ravel()) - {255}) + 1 + index) for index in range(4)]
     assert np.bincount(names.image).tolist() == counts
     assert names.iou.shape == (4, 3) and ((names.iou >= 0) & (names.iou <= 1)).all()
+    assert (names.iou[:, 2] != names.iou[:, 0]).any()  # with the true names alone
     assert np.isfinite(names.gain).all() and len(set(names.gain.tolist())) > 1
     assert [int(names.present[names.image == index].sum()) for index in range(4)] == [
         len(set(dataset[index].labels.ravel()) - {255}) for index in range(4)

@@ -85,7 +85,7 @@ def measure_image(
     prompt, method = prompt_for(segmenter, image, has_background), segmenter.resolve()
     found = gains(segmenter, image.sample.image, prompt)
     kept = drop(segmenter, prompt, found).prompt
-    true = drop(segmenter, prompt, {name: float(name in image.present) for name in image.names}).prompt
+    true = drop(segmenter, prompt, {name: 1.0 if name in image.present else -1.0 for name in image.names}).prompt
     pictures = [image.sample.image] * 3
     results = [segmenter.segment_batch(pictures[:1], [each], method)[0] for each in (prompt, kept, true)]
     rows = [(found[name], evidence(results[0], name), float(name in image.present)) for name in image.names]
