@@ -52,6 +52,9 @@ COMMANDS = {
     "scenes": ["scenes", "--count", "1", "--out", "../scenes"],
     "evaluate": ["evaluate", "--limit", "1", "--presets", "vanilla", "--out", "../out"],
     "generate": ["generate", "cat, grass", "--steps", "2", "--guidance", "cfg", "--out", "../out"],
+    "ablate": ["ablate", "--limit", "1", "--out", "../out"],
+    "observe": ["observe", "../scene.png", "--classes", "sky,grass", "--at", "9,9", "--out", "../out"],
+    "reproduce": ["reproduce", "ablation", "--datasets", "scenes", "--limit", "1", "--out", "../out"],
     "caption": ["caption", "--source", "classes", "--dataset", "scenes", "--limit", "1", "--out", "../captions.json"],
 }
 

@@ -92,14 +92,36 @@ def test_command_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     rungs.keep_configuration(folder, {"rung": "dit-1m"})
     for samples in (32, 64):
         checkpoints.save_weights(folder / "snapshots" / f"{samples:07d}.safetensors", {"part": arch.build_vae()})
-    monkeypatch.setattr(measure, "measure_snapshot", lambda *_: {"segmentation": {"scenes": 1}})
+    parts = {"segmentation": {"scenes": 200}, "generation": {"images": 200}}
+    monkeypatch.setattr(measure, "measure_snapshot", lambda *_: parts)
     monkeypatch.setattr(measure, "SceneMeasures", lambda *_: None)
     (tmp_path / "out").mkdir()
     assert not (tmp_path / "vae").exists()
     kept = tmp_path / "out" / "dit-1m-seed0-0000032.json"
-    kept.write_text("{}")
+    earlier = json.dumps({"configuration": {"rung": "dit-1m"}, "samples": 32, **parts})
+    kept.write_text(earlier)
     measure.main("dit-1m", tmp_path, tmp_path / "out")
-    assert kept.read_text() == "{}"
+    assert kept.read_text() == earlier
     assert (tmp_path / "vae" / "vae.safetensors").exists()
     written = json.loads((tmp_path / "out" / "dit-1m-seed0-0000064.json").read_text())
-    assert written == {"configuration": {"rung": "dit-1m"}, "samples": 64, "segmentation": {"scenes": 1}}
+    assert written == {"configuration": {"rung": "dit-1m"}, "samples": 64, **parts}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"configuration": {"rung": "unet-1m"}}, "configuration"),
+        ({"samples": 64}, "samples"),
+        ({"segmentation": {"scenes": 20}}, "scenes"),
+        ({"generation": {"images": 2}}, "images"),
+    ],
+)
+def test_measurements_of_something_else_are_not_taken(change: dict, named: str, tmp_path: Path) -> None:
+    head = {"configuration": {"rung": "dit-1m"}, "samples": 32}
+    measured = {**head, "segmentation": {"scenes": 200}, "generation": {"images": 200}}
+    path = tmp_path / "measured.json"
+    path.write_text(json.dumps(measured))
+    measure.check_measured(path, head, 200, 200)
+    path.write_text(json.dumps({**measured, **change}))
+    with pytest.raises(typer.BadParameter, match=f"was measured with another {named};"):
+        measure.check_measured(path, head, 200, 200)

@@ -2,7 +2,8 @@
 
 Each snapshot becomes one JSON file with three parts: the error of denoising held-out scenes, the quality of generated
 images, and the segmentation of held-out scenes by several methods. All parts hold numbers per image, so that intervals
-can be computed from the file alone. Snapshots whose file is there are not measured again.
+can be computed from the file alone. Snapshots whose file is there are not measured again; a file of another
+configuration, or of other numbers of scenes or images, is refused.
 """
 
 from __future__ import annotations
@@ -210,6 +211,23 @@ def measure_snapshot(name: str, run: Path, snapshot: Path, measures: SceneMeasur
     return {**found, "cpu_seconds": round(time.process_time() - started)}
 
 
+def check_measured(path: Path, head: dict[str, Any], scenes: int, images: int) -> None:
+    """Raise ``typer.BadParameter`` where a file holds measurements of something else than this run would make."""
+    found = read_json(path)
+    wanted = {**head, "scenes": scenes, "images": images}
+    parts = {part: found.get(part, {}) for part in ("segmentation", "generation")}
+    there = {
+        **{key: found.get(key) for key in head},
+        "scenes": parts["segmentation"].get("scenes"),
+        "images": parts["generation"].get("images"),
+    }
+    changed = [key for key, value in wanted.items() if there[key] != value]
+    if changed:
+        raise typer.BadParameter(
+            f"{path} was measured with another {', '.join(changed)}; move it away or choose another --out"
+        )
+
+
 def dump(measured: dict[str, Any]) -> str:
     """JSON with one line per part, so that the numbers per image take little room."""
     lines = [f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in measured.items()]
@@ -236,9 +254,10 @@ def main(
     measures = SceneMeasures(run, images, PROMPT_SERIES)
     for snapshot in reversed(snapshots):  # the newest tells the most
         path = out / f"{folder.name}-{snapshot.stem}.json"
-        if path.exists():
-            continue
         head = {"configuration": read_json(folder / "config.json"), "samples": int(snapshot.stem)}
+        if path.exists():
+            check_measured(path, head, scenes, images)
+            continue
         write_atomically(path, dump({**head, **measure_snapshot(name, run, snapshot, measures, scenes)}))
         print(path)
 
