@@ -181,6 +181,7 @@ def test_a_class_has_one_colour_in_all_images_and_formats(
     streamed = segmenter(images, [["cat", "sky"], ["sky", "tree", "cat"]], threshold=0.4)
     first, second = (dict(zip(each.classes, each.colours, strict=True)) for each in streamed)
     assert all(second[name] == colour for name, colour in first.items())
+    assert all(second[name] == tuple(colour) for name, colour in colours.items())
 
 
 def test_a_stream_gives_what_single_calls_give(segmenter: Segmenter, images: list[str]) -> None:

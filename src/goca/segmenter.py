@@ -353,8 +353,9 @@ class Segmenter:
                 if len(texts) < len(batch):
                     raise ValueError("there are more images than lists of classes or captions; give each image one")
                 asked = (ignore_below, drop_absent, tiles, upsample, average)
-                for result in self.segment_batch(pictures, texts, chosen, seed, *asked):
-                    add_colours(colours, result.classes)
+                results = self.segment_batch(pictures, texts, chosen, seed, *asked)
+                for text, result in zip(texts, results, strict=True):
+                    add_colours(colours, [*(each.name for each in text.classes), *result.classes])
                     yield result.with_colours(colours)
 
         return run()
