@@ -54,7 +54,18 @@ COMMANDS = {
     "generate": ["generate", "cat, grass", "--steps", "2", "--guidance", "cfg", "--out", "../out"],
     "ablate": ["ablate", "--limit", "1", "--out", "../out"],
     "observe": ["observe", "../scene.png", "--classes", "sky,grass", "--at", "9,9", "--out", "../out"],
-    "reproduce": ["reproduce", "ablation", "--datasets", "scenes", "--limit", "1", "--out", "../out"],
+    "reproduce": [
+        "reproduce",
+        "ablation",
+        "--datasets",
+        "scenes",
+        "--models",
+        "scenes-dit",
+        "--limit",
+        "1",
+        "--out",
+        "../out",
+    ],
     "caption": ["caption", "--source", "classes", "--dataset", "scenes", "--limit", "1", "--out", "../captions.json"],
 }
 

@@ -125,6 +125,7 @@ def segment_many(
             done.update((entry["index"], entry) for entry, _ in outcomes)
 
         todo = [index for index in range(len(images)) if index not in done]
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         if journal is not None and not journal.continued:
             start(journal, out)
         try:
@@ -134,6 +135,8 @@ def segment_many(
         except (ValueError, OSError, MemoryError) as error:
             finished = [images[index] for index in sorted(done) if done[index]["error"] is None]
             if not finished:
+                if journal is not None:
+                    withdraw(journal, missing)
                 raise
             raise cut_short(error, finished, len(images), out) from error
         failures = [str(done[index]["error"]) for index in sorted(done) if done[index]["error"] is not None]
@@ -165,6 +168,15 @@ def start(journal: Journal, out: Path) -> None:
         journal.append([])
     except OSError as error:
         raise cannot_write(out, error) from error
+
+
+def withdraw(journal: Journal, missing: Sequence[Path]) -> None:
+    """Remove the journal of a run that wrote nothing else, and the folders that the run made."""
+    if not journal.continued and [*journal.path.parent.iterdir()] == [journal.path]:
+        journal.close()
+        journal.path.unlink()
+        for folder in missing:
+            folder.rmdir()
 
 
 def check_outputs(images: Sequence[str], out: Path, formats: Names = DEFAULT_FORMATS) -> None:
