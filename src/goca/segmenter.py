@@ -179,7 +179,7 @@ class Segmenter:
     @property
     def calibrated_settings(self) -> dict[str, Any]:
         """What a calibration holds for, as JSON values: the model, its weights and how it segments."""
-        return self._settings_of(self._method)
+        return {**self._settings_of(self._method), "weights": fingerprint(self.model.pipeline)}
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -191,7 +191,7 @@ class Segmenter:
         if not path.is_file():
             return None
         found = load_calibration(path)
-        return found if found.settings == plain(self.calibrated_settings) else None
+        return found if self._is_for(found, self._method, weights=True) else None
 
     def _calibration_for(self, method: ResolvedMethod, error: float) -> Calibration | None:
         """The same for a method of a single call and an image with that error; ``None`` for an image unlike those that
@@ -199,7 +199,15 @@ class Segmenter:
         calibration = None if self._unfamiliar(error) else self.calibration
         if calibration is None or method == self._method:
             return calibration
-        return calibration if calibration.settings == plain(self._settings_of(method)) else None
+        return calibration if self._is_for(calibration, method) else None
+
+    def _is_for(self, calibration: Calibration, method: ResolvedMethod, *, weights: bool = False) -> bool:
+        """Whether a calibration was fitted for a method; for the ``weights`` too, which take time to read and are so
+        compared last."""
+        others = {key: value for key, value in calibration.settings.items() if key != "weights"}
+        if others != plain(self._settings_of(method)):
+            return False
+        return not weights or calibration.settings.get("weights") == plain(fingerprint(self.model.pipeline))
 
     def _unfamiliar(self, error: float) -> bool:
         """Whether an image is unlike those that the model knows, see :meth:`score`."""
@@ -207,8 +215,9 @@ class Segmenter:
         return threshold is not None and error > threshold
 
     def _settings_of(self, method: ResolvedMethod) -> dict[str, Any]:
+        """What a calibration holds for, without the weights."""
         spec = self.model.spec
-        settings = {"model": spec.name, "weights": fingerprint(self.model.pipeline), "method": method.settings}
+        settings = {"model": spec.name, "method": method.settings}
         return {**settings, "fast": self.fast, "size": spec.image_size, "keep_aspect": self.keep_aspect}
 
     def _check_calibration(self, calibration: Calibration) -> None:
