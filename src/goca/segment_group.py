@@ -86,7 +86,7 @@ class GroupSegmenter:
         return outcomes
 
     def prompt(self, text: ImageText) -> Prompt:
-        """What the model is told about an image; of images with one text it is made once.
+        """The prompt of an image; of images with one text it is made once.
 
         Raises:
             ValueError: it is not known what to look for, or the classes do not fit the model.
